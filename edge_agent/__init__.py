@@ -1,0 +1,1 @@
+"""The device's side of Tandem: preprocess, predict, gate, and escalate what is not sure."""

@@ -1,0 +1,123 @@
+"""The agent's configuration: one TOML file, environment overrides `TANDEM_EDGE_...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from shared.errors import ConfigurationError, InputError
+from shared.listeners import is_loopback, require_protected
+from shared.settings import Section, Settings, load_settings, resolve_beside
+from shared.types import checked_identifier
+
+
+class ModelSettings(Section):
+    """One model that the device runs. `threads`: intra-operator threads of ONNX Runtime."""
+
+    bundle: Path
+    variant: str = ""
+    threads: int = Field(1, ge=1, le=64)
+
+
+class HttpSettings(Section):
+    """The listener for applications on the device.
+
+    `max_in_flight` requests are accepted at once, further ones are refused with 429. A request without a
+    deadline of its own gets `default_deadline_ms`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(8070, ge=0, le=65535)
+    max_in_flight: int = Field(64, ge=1)
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    max_list_items: int = Field(64, ge=1)
+    default_deadline_ms: int = Field(2000, ge=1)
+    drain_ms: int = Field(5000, ge=0)
+
+
+class CloudSettings(Section):
+    """The way to the gateway. `ca_file` set means TLS.
+
+    `reserve_ms` of a request's deadline is kept back, so that the device can still answer by itself;
+    the breaker opens after `breaker_failures` failed calls in a row and tries again after
+    `breaker_open_ms` (doubling to `breaker_longest_ms`).
+    """
+
+    address: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_ms: int = Field(1000, ge=1)
+    reserve_ms: int = Field(20, ge=0)
+    max_in_flight: int = Field(256, ge=1)
+    breaker_failures: int = Field(3, ge=1)
+    breaker_open_ms: int = Field(500, ge=1)
+    breaker_longest_ms: int = Field(15_000, ge=1)
+    keepalive_ms: int = Field(60_000, ge=10_000)
+
+
+class BrokerSettings(Section):
+    """The MQTT broker; the user name is the device id. `ca_file` set means TLS."""
+
+    host: str
+    port: int = Field(1883, ge=1, le=65535)
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    telemetry_interval_ms: int = Field(2000, ge=100)
+
+
+class AgentSettings(Settings):
+    """The whole file. Without [cloud] the device answers all by itself; without [broker] it reports nothing.
+
+    Relative paths are meant from the file's folder.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TANDEM_EDGE_")
+
+    device_id: str
+    models: tuple[ModelSettings, ...] = Field(min_length=1)
+    http: HttpSettings = HttpSettings()
+    cloud: CloudSettings | None = None
+    broker: BrokerSettings | None = None
+
+    @field_validator("device_id")
+    @classmethod
+    def _is_an_identifier(cls, value: str) -> str:
+        try:
+            return checked_identifier("device_id", value)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _links_are_protected(self) -> AgentSettings:
+        try:
+            require_protected("http.host", self.http.host, tls=False, credentials=False)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        if self.cloud and not self.cloud.ca_file and not is_loopback(self.cloud.address.rpartition(":")[0]):
+            raise ValueError(f"cloud.address {self.cloud.address} is not on this machine: set cloud.ca_file for TLS")
+        if self.broker and not self.broker.ca_file and not is_loopback(self.broker.host):
+            raise ValueError(f"broker.host {self.broker.host} is not on this machine: set broker.ca_file for TLS")
+        return self
+
+
+def load_agent_settings(file: Path | None) -> AgentSettings:
+    """Read the agent's configuration; paths come back resolved against the file's folder.
+
+    Raises:
+        ConfigurationError: see `shared.settings.load_settings`.
+    """
+    settings = load_settings(AgentSettings, file)
+
+    def beside(path: Path | None) -> Path | None:
+        return resolve_beside(file, path) if path else None
+
+    models = tuple(model.model_copy(update={"bundle": resolve_beside(file, model.bundle)}) for model in settings.models)
+    cloud = settings.cloud and settings.cloud.model_copy(
+        update={"token_file": beside(settings.cloud.token_file), "ca_file": beside(settings.cloud.ca_file)}
+    )
+    broker = settings.broker and settings.broker.model_copy(
+        update={"password_file": beside(settings.broker.password_file), "ca_file": beside(settings.broker.ca_file)}
+    )
+    return settings.model_copy(update={"models": models, "cloud": cloud, "broker": broker})

@@ -1,0 +1,116 @@
+"""Writes a bundle's folder: digests every file, then puts the manifest in place last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.bundle.manifest import (
+    MANIFEST_NAME,
+    Chunk,
+    FileEntry,
+    GoldenSet,
+    GraphSpec,
+    Manifest,
+    Preprocessing,
+    Requirements,
+    Role,
+    Tier,
+)
+from shared.documents import canonical_json, sha256
+from shared.gate import Gate, gate_document
+
+GATE_NAME = "gate.json"
+GOLDEN_NAME = "golden.json"
+
+
+@dataclass(frozen=True)
+class BundleDraft:
+    """What goes into a bundle.
+
+    `files` maps a path within the bundle to its role and its source. `borders` holds, for a path, the byte
+    offsets at which tensors begin; a file without borders is one chunk.
+    """
+
+    model: str
+    version: str
+    tier: Tier
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    graph: GraphSpec
+    requires: Requirements
+    files: Mapping[str, tuple[Role, Path]]
+    golden: GoldenSet
+    borders: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def manifest(self) -> Manifest:
+        """The manifest without gate and golden set; its `model_digest` is the finished bundle's."""
+        entries = [
+            file_entry(name, role, source.read_bytes(), self.borders.get(name, ()))
+            for name, (role, source) in self.files.items()
+        ]
+        return self._manifest_of(entries)
+
+    def _manifest_of(self, entries: Sequence[FileEntry]) -> Manifest:
+        return Manifest(
+            model=self.model,
+            version=self.version,
+            tier=self.tier,
+            labels=self.labels,
+            preprocessing=self.preprocessing,
+            graph=self.graph,
+            requires=self.requires,
+            files=tuple(sorted(entries, key=lambda entry: entry.path)),
+        )
+
+    def finished(self, gate: Gate | None) -> tuple[Manifest, dict[str, bytes]]:
+        """The whole manifest, and the bytes of the documents that it names beside `files`."""
+        documents = {GOLDEN_NAME: (Role.GOLDEN, canonical_json(self.golden))}
+        if gate is not None:
+            documents[GATE_NAME] = (Role.GATE, gate_document(gate))
+        added = [file_entry(name, role, data) for name, (role, data) in documents.items()]
+        return self._manifest_of([*self.manifest().files, *added]), {
+            name: data for name, (_, data) in documents.items()
+        }
+
+
+def file_entry(path: str, role: Role, data: bytes, borders: Sequence[int] = ()) -> FileEntry:
+    """Describe a file of content `data`, cut into chunks at `borders` (byte offsets)."""
+    cuts = sorted({0, len(data), *(offset for offset in borders if 0 < offset < len(data))})
+    chunks = tuple(Chunk(end - begin, sha256(data[begin:end])) for begin, end in zip(cuts, cuts[1:]))
+    return FileEntry(path, role, len(data), sha256(data), chunks)
+
+
+def write_bundle(draft: BundleDraft, gate: Gate | None, destination: Path) -> Manifest:
+    """Write `draft` with `gate` to the folder `destination`, replacing a bundle that is there.
+
+    The new folder is made beside the old one and renamed over it, so that no half-written bundle is ever
+    seen under the name. Returns the manifest written.
+
+    Raises:
+        OSError: the disk is full or not writable; what was at `destination` is untouched.
+    """
+    manifest, documents = draft.finished(gate)
+    building = destination.with_name(f".{destination.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for name, (_, source) in draft.files.items():
+        (building / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, building / name)
+    for name, data in documents.items():
+        (building / name).write_bytes(data)
+    (building / MANIFEST_NAME).write_bytes(canonical_json(manifest))
+    _replace_folder(building, destination)
+    return manifest
+
+
+def _replace_folder(new: Path, destination: Path) -> None:
+    retired = destination.with_name(f".{destination.name}.retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    if destination.exists():
+        os.rename(destination, retired)
+    os.rename(new, destination)
+    shutil.rmtree(retired, ignore_errors=True)

@@ -1,0 +1,124 @@
+"""Every error that Tandem raises on purpose.
+
+TandemError
+├── ConfigurationError        a setting is unknown, missing, out of range or unsafe
+├── BundleError               a bundle cannot be used
+│   ├── BundleFileMissing
+│   ├── BundleDigestMismatch  a file is not the one the manifest names
+│   ├── BundleMalformed       the manifest or a part of it cannot be read
+│   ├── BundleFormatTooNew    written by a newer Tandem
+│   └── BundleGraphMismatch   the graph's inputs or outputs are not what the manifest says
+├── GateError                 a gate document or its certificate cannot be trusted
+├── InputError                the caller's request cannot be served as it is
+├── MessageError              bytes from the wire are not a valid message
+├── Overloaded                bounded room is full; says when to come again
+├── DeadlineExpired           there is no time left to compute an answer
+├── EngineError               the inference engine failed
+├── BrokerError               the MQTT broker cannot be used
+├── StorageError              the telemetry store cannot be used
+└── EscalationError           the cloud was asked and did not answer
+    ├── CloudUnavailable
+    ├── CloudTimedOut
+    ├── CloudOverloaded       says when to come again
+    └── CloudRefused          credentials, unknown model or a malformed request
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class TandemError(Exception):
+    """Base of all errors raised on purpose; its text says what to do."""
+
+
+class ConfigurationError(TandemError):
+    """A setting is unknown, missing, out of range or unsafe; the text names the key and the file."""
+
+
+class BundleError(TandemError):
+    """A bundle cannot be used; `path` is the bundle's folder or the file at fault."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+
+
+class BundleFileMissing(BundleError):
+    """A file that the manifest names is not there."""
+
+
+class BundleDigestMismatch(BundleError):
+    """A file's length or SHA-256 is not what the manifest says."""
+
+
+class BundleMalformed(BundleError):
+    """The manifest, or a file it names, cannot be read as what it should be."""
+
+
+class BundleFormatTooNew(BundleError):
+    """The bundle was written for a newer format than this program knows."""
+
+
+class BundleGraphMismatch(BundleError):
+    """The graph's inputs or outputs differ from the manifest's."""
+
+
+class GateError(TandemError):
+    """A gate document is malformed, or asks for a threshold that no certificate holds."""
+
+
+class InputError(TandemError):
+    """The caller's request cannot be served as it is."""
+
+
+class MessageError(TandemError):
+    """Bytes from the wire are not a valid message."""
+
+
+class Overloaded(TandemError):
+    """A bounded queue is full; `retry_after_s` (seconds) says when to come again."""
+
+    def __init__(self, problem: str, retry_after_s: float) -> None:
+        super().__init__(f"{problem}; try again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExpired(TandemError):
+    """The request's deadline passed before an answer could be computed."""
+
+
+class EngineError(TandemError):
+    """The inference engine failed to load a graph or to run it."""
+
+
+class BrokerError(TandemError):
+    """The MQTT broker cannot be reached or refuses us."""
+
+
+class StorageError(TandemError):
+    """The store cannot be opened, read or written."""
+
+
+class EscalationError(TandemError):
+    """The cloud was asked and did not answer."""
+
+
+class CloudUnavailable(EscalationError):
+    """The cloud cannot be reached."""
+
+
+class CloudTimedOut(EscalationError):
+    """The cloud did not answer before the device needed its remaining time."""
+
+
+class CloudOverloaded(EscalationError):
+    """The cloud refused for want of room; `retry_after_s` (seconds) is its hint."""
+
+    def __init__(self, problem: str, retry_after_s: float) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
+
+
+class CloudRefused(EscalationError):
+    """The cloud will not serve this request: credentials, unknown model, or a malformed request."""

@@ -1,0 +1,217 @@
+"""The gate: from a prediction's scores to *keep* or *escalate*, with the certificate that binds it.
+
+Pure: no I/O and no clock. How thresholds are certified is the cloud's work; here they are only obeyed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.documents import Document, DocumentError, canonical_json, read_document
+from shared.errors import GateError
+from shared.types import Reason
+
+GATE_FORMAT = 1
+
+
+class Score(str, Enum):
+    """How sure a prediction is; each so that larger means surer."""
+
+    MAX_PROBABILITY = "max_probability"
+    MARGIN = "margin"
+    ENTROPY = "entropy"
+    ENERGY = "energy"
+
+
+class Risk(str, Enum):
+    """What is promised about the kept answers."""
+
+    KEPT_ERROR = "kept-error"
+    KEPT_DISAGREEMENT = "kept-disagreement"
+
+
+@dataclass(frozen=True)
+class CertifiedThreshold(Document):
+    """One step of a certificate: keep where score ≥ `threshold` and the kept risk is at most `alpha`.
+
+    `threshold` is None where no threshold reaches `alpha`; `reason` then says why. `kept` and `errors`
+    count the calibration samples that the threshold keeps and those wrong among them; `risk_bound` is
+    the exact upper confidence bound on the kept risk; `expected_offload` is the share not kept.
+    """
+
+    alpha: float
+    threshold: float | None
+    kept: int
+    errors: int
+    risk_bound: float
+    expected_offload: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate(Document):
+    """With probability at least 1 - `delta` over `n` calibration samples, every step's promise holds.
+
+    Source: Learn then Test, arXiv 2110.01052. `data_digest` is the SHA-256 of the calibration data.
+    """
+
+    risk: Risk
+    delta: float
+    n: int
+    steps: tuple[CertifiedThreshold, ...]
+    data: str
+    data_digest: str
+    code_version: str
+
+    def step(self, alpha: float) -> CertifiedThreshold:
+        """The step certified for `alpha`.
+
+        Raises:
+            GateError: `alpha` is not on the certified grid.
+        """
+        for step in self.steps:
+            if math.isclose(step.alpha, alpha, rel_tol=1e-9):
+                return step
+        grid = ", ".join(f"{step.alpha:g}" for step in self.steps)
+        raise GateError(f"alpha {alpha:g} is not certified for {self.risk.value}; choose one of {grid}")
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate says of one prediction. `threshold` is None where everything is escalated."""
+
+    keep: bool
+    score: float
+    threshold: float | None
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Gate(Document):
+    """A score, its temperature, and certified thresholds of which `in_force` chooses by risk and alpha.
+
+    `model_digest` and `full_model_digest` name the models it was calibrated for and against.
+    """
+
+    model_digest: str
+    full_model_digest: str
+    score: Score
+    temperature: float
+    in_force: dict[Risk, float]
+    certificates: tuple[Certificate, ...]
+    format: int = GATE_FORMAT
+
+    def certificate(self, risk: Risk) -> Certificate:
+        """The certificate for `risk`.
+
+        Raises:
+            GateError: there is none.
+        """
+        for certificate in self.certificates:
+            if certificate.risk is risk:
+                return certificate
+        raise GateError(f"the gate has no certificate for {risk.value}")
+
+    def threshold(self) -> float | None:
+        """The strictest of the thresholds in force; None where one of its risks has none that is certified."""
+        steps = [self.certificate(risk).step(alpha) for risk, alpha in self.in_force.items()]
+        thresholds = [step.threshold for step in steps if step.threshold is not None]
+        if not steps or len(thresholds) < len(steps):
+            return None
+        return max(thresholds)
+
+
+def parse_gate(data: bytes) -> Gate:
+    """Read `gate.json` and check that what is in force is certified.
+
+    Raises:
+        GateError: the document is malformed, of a newer format, has a temperature that is not positive,
+            or puts an alpha in force that no certificate holds.
+    """
+    try:
+        gate = read_document(Gate, data)
+    except DocumentError as error:
+        raise GateError(f"gate.json: {error}") from error
+    if gate.format > GATE_FORMAT:
+        raise GateError(f"gate.json has format {gate.format}, this program knows {GATE_FORMAT}: update Tandem")
+    if gate.temperature <= 0:
+        raise GateError(f"gate.json: temperature {gate.temperature} must be positive")
+    gate.threshold()
+    return gate
+
+
+def gate_document(gate: Gate) -> bytes:
+    """The text of `gate.json`."""
+    return canonical_json(gate)
+
+
+class GateKeeper:
+    """A gate ready for the hot path: its threshold looked up once."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._score = SCORE_FUNCTIONS[gate.score]
+        self._temperature = gate.temperature
+        self.threshold = gate.threshold()
+
+    def decide(self, logits: NDArray[np.float32]) -> GateDecision:
+        """Keep or escalate one prediction from its logits [labels]. NaN never passes."""
+        score = float(self._score(logits[np.newaxis, :], self._temperature)[0])
+        if self.threshold is None:
+            return GateDecision(False, score, None, Reason.UNCERTIFIED)
+        keep = score >= self.threshold
+        return GateDecision(keep, score, self.threshold, Reason.CONFIDENT if keep else Reason.UNCERTAIN)
+
+
+def probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Softmax of `logits` [n, labels] divided by `temperature`; float64, rows sum to 1."""
+    scaled = logits.astype(np.float64) / temperature
+    exponentials: NDArray[np.float64] = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    normalized: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return normalized
+
+
+def score_values(logits: NDArray[np.floating], score: Score, temperature: float) -> NDArray[np.float64]:
+    """How sure each prediction is, from logits [n, labels] to float64 [n]; larger is surer.
+
+    max_probability: the largest probability. margin: the largest less the second. entropy: the negative
+    entropy in nats. energy: temperature · logsumexp(logits / temperature) (Liu et al. 2020, negated).
+    """
+    return SCORE_FUNCTIONS[score](logits, temperature)
+
+
+def _max_probability(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    best: NDArray[np.float64] = probabilities(logits, temperature).max(axis=1)
+    return best
+
+
+def _margin(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    best_two = np.partition(probabilities(logits, temperature), -2, axis=1)[:, -2:]
+    margin: NDArray[np.float64] = best_two[:, 1] - best_two[:, 0]
+    return margin
+
+
+def _entropy(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    p = probabilities(logits, temperature)
+    negative: NDArray[np.float64] = np.sum(p * np.log(np.maximum(p, np.finfo(np.float64).tiny)), axis=1)
+    return negative
+
+
+def _energy(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    scaled = logits.astype(np.float64) / temperature
+    top = scaled.max(axis=1)
+    energy: NDArray[np.float64] = temperature * (top + np.log(np.exp(scaled - top[:, np.newaxis]).sum(axis=1)))
+    return energy
+
+
+SCORE_FUNCTIONS: Mapping[Score, Callable[[NDArray[np.floating], float], NDArray[np.float64]]] = {
+    Score.MAX_PROBABILITY: _max_probability,
+    Score.MARGIN: _margin,
+    Score.ENTROPY: _entropy,
+    Score.ENERGY: _energy,
+}

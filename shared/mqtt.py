@@ -1,0 +1,194 @@
+"""The one adapter for MQTT (aiomqtt over paho): a link that comes back by itself.
+
+Built on retained messages and QoS 1 of MQTT 3.1.1, so that any broker serves and nothing depends on a
+session that the broker or this process keeps. What must survive a lost link is published again by the
+`on_connect` of the user, who alone knows the newest state.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import aiomqtt
+
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import BrokerError
+
+_log = logging.getLogger(__name__)
+_QOS = 1
+_PUBLISH_TIMEOUT_S = 5.0
+_MAX_QUEUED_MESSAGES = 20_000
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where the broker is and who we are there. `ca_file` set means TLS."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+    keepalive_s: int = 20
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message; `retained` says that it was published before we subscribed."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+
+
+@dataclass(frozen=True)
+class BrokerStatistics:
+    """Counts since the link was made."""
+
+    connected: bool
+    connections: int
+    published: int
+    received: int
+    last_error: str
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _ignore(message: Message) -> None:
+    return None
+
+
+class BrokerLink:
+    """One client of the broker, connected for as long as `run` runs."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        clock: Clock,
+        *,
+        will: Message | None = None,
+        subscriptions: Sequence[str] = (),
+        on_connect: Callable[[], Awaitable[None]] = _nothing,
+        on_message: Callable[[Message], Awaitable[None]] = _ignore,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._address = address
+        self._client_id = client_id
+        self._clock = clock
+        self._will = will
+        self._subscriptions = subscriptions
+        self._on_connect = on_connect
+        self._on_message = on_message
+        self._backoff = backoff or Backoff()
+        self._client: aiomqtt.Client | None = None
+        self._connections = 0
+        self._published = 0
+        self._received = 0
+        self._last_error = ""
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; every loss is followed by a new try with growing, jittered waits."""
+        failures = 0
+        while True:
+            connected_before = self._connections
+            try:
+                await self._serve_one_connection()
+            except aiomqtt.MqttError as error:
+                self._last_error = str(error)
+            failures = 1 if self._connections > connected_before else failures + 1
+            delay_s = self._backoff.delay_s(failures, random.random)
+            _log.warning(
+                "broker %s:%d: %s; next try in %.1f s",
+                self._address.host,
+                self._address.port,
+                self._last_error,
+                delay_s,
+            )
+            await self._clock.sleep(delay_s)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Publish with QoS 1 and wait for the broker's acknowledgement.
+
+        Raises:
+            BrokerError: not connected, or no acknowledgement within 5 s. Nothing is queued.
+        """
+        if self._client is None:
+            raise BrokerError(f"the broker {self._address.host}:{self._address.port} is not connected")
+        try:
+            await self._client.publish(topic, payload, qos=_QOS, retain=retain, timeout=_PUBLISH_TIMEOUT_S)
+        except aiomqtt.MqttError as error:
+            raise BrokerError(f"the broker did not take the message: {error}") from error
+        self._published += 1
+
+    def statistics(self) -> BrokerStatistics:
+        """What the link has done so far."""
+        return BrokerStatistics(
+            self._client is not None, self._connections, self._published, self._received, self._last_error
+        )
+
+    async def _serve_one_connection(self) -> None:
+        async with self._make_client() as client:
+            for subscription in self._subscriptions:
+                await client.subscribe(subscription, qos=_QOS)
+            self._client = client
+            self._connections += 1
+            _log.info("connected to broker %s:%d as %s", self._address.host, self._address.port, self._client_id)
+            try:
+                await self._publish_newest_state()
+                async for message in client.messages:
+                    self._received += 1
+                    payload = message.payload if isinstance(message.payload, bytes) else b""
+                    await self._on_message(Message(str(message.topic), payload, message.retain))
+            finally:
+                self._client = None
+
+    async def _publish_newest_state(self) -> None:
+        try:
+            await self._on_connect()
+        except BrokerError as error:
+            raise aiomqtt.MqttError(str(error)) from error
+
+    def _make_client(self) -> aiomqtt.Client:
+        address = self._address
+        will = self._will and aiomqtt.Will(self._will.topic, self._will.payload, qos=_QOS, retain=True)
+        return aiomqtt.Client(
+            address.host,
+            address.port,
+            username=address.username,
+            password=address.password,
+            identifier=self._client_id,
+            will=will or None,
+            keepalive=address.keepalive_s,
+            tls_context=ssl.create_default_context(cafile=address.ca_file) if address.ca_file else None,
+            timeout=_PUBLISH_TIMEOUT_S,
+            max_queued_incoming_messages=_MAX_QUEUED_MESSAGES,
+        )
+
+
+async def check_broker(address: BrokerAddress, client_id: str) -> None:
+    """Connect once and leave again.
+
+    Raises:
+        BrokerError: it is not there, or refuses us.
+    """
+    try:
+        async with aiomqtt.Client(
+            address.host,
+            address.port,
+            username=address.username,
+            password=address.password,
+            identifier=client_id,
+            tls_context=ssl.create_default_context(cafile=address.ca_file) if address.ca_file else None,
+            timeout=_PUBLISH_TIMEOUT_S,
+        ):
+            return
+    except (aiomqtt.MqttError, OSError) as error:
+        raise BrokerError(f"the broker {address.host}:{address.port}: {error}") from error

@@ -1,0 +1,115 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DevicePresence(_message.Message):
+    __slots__ = ("device_id", "boot_id", "online", "sent_at_unix_ms", "agent_version")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    boot_id: str
+    online: bool
+    sent_at_unix_ms: int
+    agent_version: str
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., online: _Optional[bool] = ..., sent_at_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ...) -> None: ...
+
+class DeviceModelTelemetry(_message.Message):
+    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "uptime_ms", "model", "model_version", "model_digest", "variant", "counters", "latency_by_outcome", "reasons", "gate", "cloud_link")
+    class LatencyByOutcomeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Histogram
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Histogram, _Mapping]] = ...) -> None: ...
+    class ReasonsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_BY_OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_LINK_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    boot_id: str
+    sequence: int
+    sent_at_unix_ms: int
+    uptime_ms: int
+    model: str
+    model_version: str
+    model_digest: str
+    variant: str
+    counters: Counters
+    latency_by_outcome: _containers.MessageMap[str, Histogram]
+    reasons: _containers.ScalarMap[str, int]
+    gate: GateState
+    cloud_link: str
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[str] = ..., variant: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., latency_by_outcome: _Optional[_Mapping[str, Histogram]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., gate: _Optional[_Union[GateState, _Mapping]] = ..., cloud_link: _Optional[str] = ...) -> None: ...
+
+class Counters(_message.Message):
+    __slots__ = ("received", "rejected", "accepted", "edge", "cloud", "degraded", "failed", "in_flight", "wanted", "attempted", "served", "call_failed", "timed_out", "calls_in_flight")
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    EDGE_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTED_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    CALL_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TIMED_OUT_FIELD_NUMBER: _ClassVar[int]
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    rejected: int
+    accepted: int
+    edge: int
+    cloud: int
+    degraded: int
+    failed: int
+    in_flight: int
+    wanted: int
+    attempted: int
+    served: int
+    call_failed: int
+    timed_out: int
+    calls_in_flight: int
+    def __init__(self, received: _Optional[int] = ..., rejected: _Optional[int] = ..., accepted: _Optional[int] = ..., edge: _Optional[int] = ..., cloud: _Optional[int] = ..., degraded: _Optional[int] = ..., failed: _Optional[int] = ..., in_flight: _Optional[int] = ..., wanted: _Optional[int] = ..., attempted: _Optional[int] = ..., served: _Optional[int] = ..., call_failed: _Optional[int] = ..., timed_out: _Optional[int] = ..., calls_in_flight: _Optional[int] = ...) -> None: ...
+
+class Histogram(_message.Message):
+    __slots__ = ("counts", "sum_ms")
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUM_MS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sum_ms: float
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., sum_ms: _Optional[float] = ...) -> None: ...
+
+class GateState(_message.Message):
+    __slots__ = ("score", "threshold")
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    score: str
+    threshold: float
+    def __init__(self, score: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...

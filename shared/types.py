@@ -1,0 +1,195 @@
+"""The words that both tiers share, as types."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from shared.errors import InputError
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def checked_identifier(kind: str, value: str) -> str:
+    """Return `value` when it may name a device, model or variant (it becomes a part of MQTT topics).
+
+    Raises:
+        InputError: `value` is empty, longer than 64 characters or holds other characters than
+            letters, digits, '.', '_' and '-'.
+    """
+    if not IDENTIFIER.fullmatch(value):
+        raise InputError(
+            f"{kind} {value!r} is not a name: use 1 to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    return value
+
+
+class RequestedRoute(str, Enum):
+    """What the caller asked for."""
+
+    AUTO = "auto"
+    EDGE = "edge"
+    CLOUD = "cloud"
+
+
+class Outcome(str, Enum):
+    """How one request ended."""
+
+    EDGE = "edge"
+    CLOUD = "cloud"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+class Reason(str, Enum):
+    """Why a request ended as it did."""
+
+    CONFIDENT = "confident"
+    UNCERTAIN = "uncertain"
+    UNCERTIFIED = "uncertified"
+    REQUESTED = "requested"
+    CIRCUIT_OPEN = "circuit_open"
+    NO_CLOUD = "no_cloud"
+    CLOUD_UNAVAILABLE = "cloud_unavailable"
+    CLOUD_TIMED_OUT = "cloud_timed_out"
+    CLOUD_OVERLOADED = "cloud_overloaded"
+    CLOUD_REFUSED = "cloud_refused"
+    DEADLINE = "deadline"
+    ENGINE_FAILED = "engine_failed"
+    OVERLOADED = "overloaded"
+    BAD_INPUT = "bad_input"
+
+
+class Priority(int, Enum):
+    """The order in which the cloud's batcher serves; smaller first."""
+
+    INTERACTIVE = 1
+    AUDIT = 2
+    REPLAY = 3
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One label with its probability in [0, 1] after temperature scaling."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered. `digest` is the bundle's model digest (64 hexadecimal digits)."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class CloudTimings:
+    """Where the time of one escalated request went in the cloud, in milliseconds.
+
+    `compute_ms` is this request's share of its batch (batch time / batch size);
+    `batch_ms` is the whole batch's time.
+    """
+
+    queue_ms: float
+    compute_ms: float
+    batch_ms: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class EscalationRequest:
+    """One text on its way from a device to the cloud.
+
+    The deadline travels as gRPC's own; the device's identity as its credential.
+    `edge_label` and `edge_score` are the device's own answer ("" and 0.0 where it has none).
+    """
+
+    request_id: str
+    model: str
+    text: str
+    top_k: int = 5
+    priority: Priority = Priority.INTERACTIVE
+    edge_model_version: str = ""
+    edge_label: str = ""
+    edge_score: float = 0.0
+    reason: Reason = Reason.UNCERTAIN
+
+
+@dataclass(frozen=True)
+class EscalationAnswer:
+    """The full model's answer. `replayed` says that it was computed for an earlier copy of the request."""
+
+    request_id: str
+    model: ModelIdentity
+    top: tuple[LabelScore, ...]
+    timings: CloudTimings
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class RequestCounters:
+    """One model's cumulative counts on one device since its agent started.
+
+    received = accepted + rejected; accepted = edge + cloud + degraded + failed + in_flight.
+    `wanted` counts the accepted requests that the gate wanted to escalate, whatever became of them;
+    attempted = served + call_failed + timed_out + calls_in_flight counts calls to the cloud, audits apart.
+    """
+
+    received: int = 0
+    rejected: int = 0
+    accepted: int = 0
+    edge: int = 0
+    cloud: int = 0
+    degraded: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    wanted: int = 0
+    attempted: int = 0
+    served: int = 0
+    call_failed: int = 0
+    timed_out: int = 0
+    calls_in_flight: int = 0
+
+
+@dataclass(frozen=True)
+class LatencyHistogram:
+    """Cumulative counts per bucket of `shared.histogram.BOUNDS_MS`, and the sum of all values in ms."""
+
+    counts: tuple[int, ...]
+    sum_ms: float
+
+
+@dataclass(frozen=True)
+class ModelTelemetry:
+    """What a device tells of one model: cumulative, so that a lost or doubled message changes nothing."""
+
+    device_id: str
+    boot_id: str
+    sequence: int
+    sent_at_unix_ms: int
+    uptime_ms: int
+    model: ModelIdentity
+    variant: str
+    counters: RequestCounters
+    latency_by_outcome: dict[str, LatencyHistogram] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    gate_score: str = ""
+    gate_threshold: float | None = None
+    cloud_link: str = ""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether a device is connected. The broker publishes the last will for it when it is gone."""
+
+    device_id: str
+    boot_id: str
+    online: bool
+    sent_at_unix_ms: int
+    agent_version: str
