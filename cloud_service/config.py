@@ -1,4 +1,4 @@
-"""The cloud service's configuration: one TOML file for its three processes, environment overrides `TANDEM_CLOUD_...`."""
+"""The cloud service's configuration: one TOML file for all its processes, environment overrides `TANDEM_CLOUD_...`."""
 
 from __future__ import annotations
 

@@ -28,10 +28,13 @@ class SystemClock:
     """The machine's clocks."""
 
     def monotonic_s(self) -> float:
+        """See `Clock`."""
         return time.monotonic()
 
     def unix_s(self) -> float:
+        """See `Clock`."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
         await anyio.sleep(max(0.0, seconds))

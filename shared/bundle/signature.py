@@ -29,7 +29,7 @@ def _compare(path: Path, kind: str, said: Sequence[TensorSpec], found: Sequence[
     found_names = [tensor.name for tensor in found]
     if said_names != found_names:
         raise BundleGraphMismatch(path, f"{kind}s are {found_names}, the manifest says {said_names}")
-    for one, other in zip(said, found):
+    for one, other in zip(said, found, strict=True):
         if one.type != other.type or len(one.shape) != len(other.shape):
             raise BundleGraphMismatch(
                 path,

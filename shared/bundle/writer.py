@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +79,7 @@ class BundleDraft:
 def file_entry(path: str, role: Role, data: bytes, borders: Sequence[int] = ()) -> FileEntry:
     """Describe a file of content `data`, cut into chunks at `borders` (byte offsets)."""
     cuts = sorted({0, len(data), *(offset for offset in borders if 0 < offset < len(data))})
-    chunks = tuple(Chunk(end - begin, sha256(data[begin:end])) for begin, end in zip(cuts, cuts[1:]))
+    chunks = tuple(Chunk(end - begin, sha256(data[begin:end])) for begin, end in zip(cuts[:-1], cuts[1:], strict=True))
     return FileEntry(path, role, len(data), sha256(data), chunks)
 
 
@@ -111,6 +110,6 @@ def _replace_folder(new: Path, destination: Path) -> None:
     retired = destination.with_name(f".{destination.name}.retired")
     shutil.rmtree(retired, ignore_errors=True)
     if destination.exists():
-        os.rename(destination, retired)
-    os.rename(new, destination)
+        destination.rename(retired)
+    new.rename(destination)
     shutil.rmtree(retired, ignore_errors=True)
