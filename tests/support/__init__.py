@@ -1,0 +1,1 @@
+"""Parts that tests share: real small bundles, and fakes that implement the real ports."""
