@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 from typing import Literal, cast
@@ -15,6 +16,7 @@ from shared.bundle.reader import Bundle
 from shared.errors import BundleMalformed, InputError
 
 MAX_TEXT_CHARACTERS = 8192
+_HALF_A_SURROGATE_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class TextEncoder:
@@ -45,10 +47,9 @@ class TextEncoder:
             raise InputError("the text is empty")
         if len(text) > MAX_TEXT_CHARACTERS:
             raise InputError(f"the text has {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are taken")
-        try:
-            ids = self._tokenizer.encode(unicodedata.normalize(self._form, text)).ids
-        except UnicodeEncodeError as error:
-            raise InputError("the text holds half a surrogate pair; send valid Unicode") from error
+        if _HALF_A_SURROGATE_PAIR.search(text):
+            raise InputError("the text holds half a surrogate pair; send valid Unicode")
+        ids = self._tokenizer.encode(unicodedata.normalize(self._form, text)).ids
         if not ids:
             raise InputError("the text holds nothing that the model can read")
         return np.asarray(ids, dtype=np.int64)

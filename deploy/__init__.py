@@ -1,0 +1,1 @@
+"""What puts Tandem into place: demo, generated code, packages."""

@@ -1,0 +1,201 @@
+"""A bundle is used as its manifest says or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.bundle import MANIFEST_NAME, Tier, check_signature, read_bundle
+from shared.bundle.manifest import Role, TensorSpec
+from shared.bundle.writer import file_entry
+from shared.errors import (
+    BundleDigestMismatch,
+    BundleFileMissing,
+    BundleFormatTooNew,
+    BundleGraphMismatch,
+    BundleMalformed,
+)
+from tests.support.tiny_bundle import LABELS, write_tiny_bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    write_tiny_bundle(folder)
+    return folder
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / MANIFEST_NAME
+    document = json.loads(path.read_bytes())
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_written_bundle_reads_back_with_gate_and_golden_set(folder: Path) -> None:
+    bundle = read_bundle(folder)
+    assert bundle.manifest.labels == LABELS
+    assert bundle.gate is not None and bundle.gate.threshold() == 0.9
+    assert [item.label for item in bundle.golden.items] == list(LABELS)
+
+
+def test_the_same_content_gives_the_same_digest(folder: Path, tmp_path: Path) -> None:
+    again = write_tiny_bundle(tmp_path / "again")
+    assert again.model_digest == read_bundle(folder).identity.digest
+
+
+def test_another_gate_leaves_the_model_digest_alone(folder: Path, tmp_path: Path) -> None:
+    other = write_tiny_bundle(tmp_path / "other", threshold=0.7)
+    assert other.model_digest == read_bundle(folder).identity.digest
+    assert other != read_bundle(folder).manifest
+
+
+def test_an_empty_folder_is_said_to_hold_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleFileMissing, match="no bundle"):
+        read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "gate.json", "golden.json", "MODEL_CARD.md"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(BundleFileMissing, match=name):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "gate.json", "golden.json", "MODEL_CARD.md"])
+def test_one_flipped_bit_is_noticed_in_every_file(folder: Path, name: str) -> None:
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleDigestMismatch, match=name):
+        read_bundle(folder)
+
+
+def test_a_truncated_file_is_noticed_by_its_length(folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleDigestMismatch, match="bytes"):
+        read_bundle(folder)
+
+
+def test_an_unknown_field_means_a_newer_format(folder: Path) -> None:
+    edit_manifest(folder, lambda document: document["graph"].update(sparse=True))
+    with pytest.raises(BundleFormatTooNew, match="sparse"):
+        read_bundle(folder)
+
+
+def test_a_higher_format_number_means_a_newer_format(folder: Path) -> None:
+    edit_manifest(folder, lambda document: document.update(format=2))
+    with pytest.raises(BundleFormatTooNew, match="format 2"):
+        read_bundle(folder)
+
+
+def drop_labels(document: dict[str, Any]) -> None:
+    del document["labels"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (drop_labels, "labels"),
+        (lambda document: document.update(labels=["one"]), "at least two labels"),
+        (lambda document: document.update(labels=["a", "a", "b"]), "each once"),
+        (lambda document: document.update(model="a/b"), "model 'a/b'"),
+        (lambda document: document.update(tier="sky"), "tier"),
+        (lambda document: document["files"].pop(0), "MODEL_CARD|model.onnx|used but not|golden"),
+        (lambda document: document["files"].append(document["files"][0]), "twice"),
+        (lambda document: document["files"][0].update(path="../outside"), "outside the bundle"),
+        (lambda document: document["files"][0].update(path="/etc/passwd"), "outside the bundle"),
+        (lambda document: document["files"][0]["chunks"].pop(), "add up"),
+        (lambda document: document["preprocessing"].update(max_tokens=0), "max_tokens"),
+        (lambda document: document["preprocessing"].update(max_tokens="64"), "max_tokens"),
+        (lambda document: document["preprocessing"].update(normalization="none"), "normalization"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    def without_card(document: dict[str, Any]) -> None:
+        document["files"] = [entry for entry in document["files"] if entry["role"] != "card"]
+        document["files"].sort(key=lambda entry: entry["role"] != "golden")
+        change(document)
+
+    edit_manifest(folder, without_card)
+    with pytest.raises(BundleMalformed, match=said):
+        read_bundle(folder)
+
+
+def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
+    (folder / MANIFEST_NAME).write_bytes(b"\x00\x01")
+    with pytest.raises(BundleMalformed):
+        read_bundle(folder)
+
+
+def test_a_link_out_of_the_bundle_is_refused(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.onnx"
+    shutil.move(folder / "model.onnx", outside)
+    (folder / "model.onnx").symlink_to(outside)
+    with pytest.raises(BundleMalformed, match="link"):
+        read_bundle(folder)
+
+
+def test_a_gate_for_another_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "other", labels=("x", "y"))
+    stolen = (tmp_path / "other" / "gate.json").read_bytes()
+    (folder / "gate.json").write_bytes(stolen)
+
+    def vouch(document: dict[str, Any]) -> None:
+        entry = file_entry("gate.json", Role.GATE, stolen)
+        for item in document["files"]:
+            if item["role"] == "gate":
+                item.update(length=entry.length, sha256=entry.sha256)
+                item["chunks"] = [{"length": entry.length, "sha256": entry.sha256}]
+
+    edit_manifest(folder, vouch)
+    with pytest.raises(BundleDigestMismatch, match="another model"):
+        read_bundle(folder)
+
+
+def test_a_full_bundle_brings_no_gate(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "full", tier=Tier.FULL)
+    assert read_bundle(tmp_path / "full").gate is None
+
+
+def test_a_bundle_is_replaced_whole(folder: Path) -> None:
+    write_tiny_bundle(folder, version="2.0.0")
+    assert read_bundle(folder).identity.version == "2.0.0"
+    assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_chunks_are_cut_at_the_borders_given() -> None:
+    entry = file_entry("weights", Role.WEIGHTS, b"abcdefgh", [0, 3, 5, 8, 99])
+    assert [chunk.length for chunk in entry.chunks] == [3, 2, 3]
+
+
+IDS = TensorSpec("input_ids", "tensor(int64)", ("batch", "sequence"))
+LOGITS = TensorSpec("logits", "tensor(float)", ("batch", 3))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "labels", "said"),
+    [
+        ((), (LOGITS,), 3, "inputs"),
+        ((TensorSpec("ids", "tensor(int64)", ("b", "s")),), (LOGITS,), 3, "inputs"),
+        ((TensorSpec("input_ids", "tensor(int32)", ("b", "s")),), (LOGITS,), 3, "int32"),
+        ((TensorSpec("input_ids", "tensor(int64)", ("s",)),), (LOGITS,), 3, "rank 1"),
+        ((IDS,), (LOGITS,), 4, "3 logits for 4 labels"),
+    ],
+)
+def test_a_graph_that_does_not_fit_its_manifest_is_refused(
+    folder: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], labels: int, said: str
+) -> None:
+    from shared.bundle import GraphSpec
+
+    with pytest.raises(BundleGraphMismatch, match=said):
+        check_signature(folder, GraphSpec("model.onnx", (IDS,), (LOGITS,)), inputs, outputs, labels)
