@@ -10,6 +10,9 @@ TandemError
 │   └── BundleGraphMismatch   the graph's inputs or outputs are not what the manifest says
 ├── GateError                 a gate document or its certificate cannot be trusted
 ├── InputError                the caller's request cannot be served as it is
+│   ├── UnknownModel          it names a model that is not here
+│   └── RequestTooLarge       it has more bytes or items than are taken
+├── NotReady                  the process is starting or draining
 ├── MessageError              bytes from the wire are not a valid message
 ├── Overloaded                bounded room is full; says when to come again
 ├── DeadlineExpired           there is no time left to compute an answer
@@ -70,6 +73,18 @@ class GateError(TandemError):
 
 class InputError(TandemError):
     """The caller's request cannot be served as it is."""
+
+
+class UnknownModel(InputError):
+    """The request names a model that is not here."""
+
+
+class RequestTooLarge(InputError):
+    """The request has more bytes or items than are taken."""
+
+
+class NotReady(TandemError):
+    """The process is starting or draining; another one, or this one a little later, can answer."""
 
 
 class MessageError(TandemError):

@@ -59,7 +59,9 @@ class Reason(str, Enum):
     CLOUD_REFUSED = "cloud_refused"
     DEADLINE = "deadline"
     ENGINE_FAILED = "engine_failed"
+    CANCELLED = "cancelled"
     OVERLOADED = "overloaded"
+    NOT_READY = "not_ready"
     BAD_INPUT = "bad_input"
 
 

@@ -1,0 +1,1 @@
+"""Running full models: backends behind one protocol, and the batcher before them."""

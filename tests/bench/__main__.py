@@ -1,0 +1,30 @@
+"""Runs every measurement, one after the other, each in a fresh process: `make bench` or `make bench ARGS="agent"`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.report import machine
+
+HERE = Path(__file__).parent
+OUT = HERE.parents[1] / "runs" / "bench"
+
+
+def main(wanted: list[str]) -> int:
+    """Run the measurements named (without "bench_"), or all; their JSON lies in runs/bench afterwards."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    names = sorted(path.stem for path in HERE.glob("bench_*.py"))
+    chosen = [name for name in names if not wanted or name.removeprefix("bench_") in wanted]
+    print(f"machine: {machine()}\n", flush=True)
+    failed = 0
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        command = [sys.executable, "-m", f"tests.bench.{name}", "--json", str(OUT / f"{name}.json")]
+        failed += bool(subprocess.run(command, check=False).returncode)
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
