@@ -53,7 +53,7 @@ class CloudSettings(Section):
     max_in_flight: int = Field(256, ge=1)
     breaker_failures: int = Field(3, ge=1)
     breaker_open_ms: int = Field(500, ge=1)
-    breaker_longest_ms: int = Field(15_000, ge=1)
+    breaker_longest_ms: int = Field(5_000, ge=1)
     keepalive_ms: int = Field(60_000, ge=10_000)
 
 
@@ -70,13 +70,14 @@ class BrokerSettings(Section):
 class AgentSettings(Settings):
     """The whole file. Without [cloud] the device answers all by itself; without [broker] it reports nothing.
 
-    Relative paths are meant from the file's folder.
+    `workers` texts are computed at once. Relative paths are meant from the file's folder.
     """
 
     model_config = SettingsConfigDict(env_prefix="TANDEM_EDGE_")
 
     device_id: str
     models: tuple[ModelSettings, ...] = Field(min_length=1)
+    workers: int = Field(1, ge=1, le=64)
     http: HttpSettings = HttpSettings()
     cloud: CloudSettings | None = None
     broker: BrokerSettings | None = None

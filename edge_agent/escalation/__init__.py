@@ -1,0 +1,1 @@
+"""The way to the cloud: when to try it (breaker, escalator) and how (client)."""

@@ -1,0 +1,120 @@
+"""A loaded model: bundle, text encoder, engine and gate, composed. Pure but for the engine's computing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.engine import Engine
+from shared.bundle import Bundle
+from shared.errors import EngineError
+from shared.gate import Gate, GateDecision, GateKeeper, Score, probabilities, score_values
+from shared.text import TextEncoder
+from shared.types import LabelScore, ModelIdentity, Reason
+
+
+@dataclass(frozen=True)
+class EdgePrediction:
+    """The device's own answer. `confidence` is the best label's probability in [0, 1]; `top` is best first."""
+
+    top: tuple[LabelScore, ...]
+    decision: GateDecision
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the label that is answered."""
+        return self.top[0].score
+
+
+class EdgeModel:
+    """One model that the device runs. Usable from several threads where its engine is."""
+
+    def __init__(self, bundle: Bundle, encoder: TextEncoder, engine: Engine, variant: str = "") -> None:
+        self.bundle = bundle
+        self.identity: ModelIdentity = bundle.identity
+        self.labels = bundle.manifest.labels
+        self.variant = variant
+        self._encoder = encoder
+        self._engine = engine
+        self._temperature = bundle.gate.temperature if bundle.gate else 1.0
+        self._keeper = _keeper_of(bundle.gate)
+
+    @property
+    def gate_score(self) -> str:
+        """The name of the score that the gate looks at."""
+        return (self.bundle.gate.score if self.bundle.gate else Score.MAX_PROBABILITY).value
+
+    @property
+    def gate_threshold(self) -> float | None:
+        """The gate's threshold; None where everything is escalated."""
+        return self._keeper.threshold
+
+    @property
+    def engine_description(self) -> str:
+        """What computes."""
+        return self._engine.description
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Token ids [tokens] of `text`.
+
+        Raises:
+            InputError: see `TextEncoder.encode`.
+        """
+        return self._encoder.encode(text)
+
+    def predict(self, token_ids: NDArray[np.int64], top_k: int) -> EdgePrediction:
+        """Answer one text and ask the gate; blocks while the engine computes.
+
+        Raises:
+            EngineError: see `Engine.predict`.
+        """
+        logits = self._engine.predict(token_ids)
+        chances = probabilities(logits[np.newaxis, :], self._temperature)[0]
+        return EdgePrediction(_best(self.labels, chances, top_k), self._keeper.decide(logits))
+
+    def warm_up(self) -> None:
+        """Answer one golden text, so that the first caller does not wait for buffers and caches.
+
+        Raises:
+            EngineError: see `Engine.predict`.
+        """
+        for item in self.bundle.golden.items[:1]:
+            self.predict(self.encode(item.text), 1)
+
+    def check_golden_set(self) -> None:
+        """Answer the bundle's golden set on this device.
+
+        Raises:
+            EngineError: an answer is not the one that the bundle promises, or the engine failed.
+        """
+        golden = self.bundle.golden
+        for item in golden.items:
+            logits = self._engine.predict(self._encoder.encode(item.text))
+            chances = probabilities(logits[np.newaxis, :], 1.0)[0]
+            best = _best(self.labels, chances, 1)[0]
+            if best.label != item.label or abs(best.score - item.probability) > golden.tolerance:
+                raise EngineError(
+                    f"golden text {item.text!r} gave {best.label} {best.score:.4f}, "
+                    f"the bundle promises {item.label} {item.probability:.4f} ± {golden.tolerance:g}"
+                )
+
+
+class _EscalateAll:
+    """Stands in for the gate of a bundle that brings none: nothing is certified, so nothing is kept."""
+
+    threshold: float | None = None
+
+    def decide(self, logits: NDArray[np.float32]) -> GateDecision:
+        score = float(score_values(logits[np.newaxis, :], Score.MAX_PROBABILITY, 1.0)[0])
+        return GateDecision(False, score, None, Reason.UNCERTIFIED)
+
+
+def _keeper_of(gate: Gate | None) -> GateKeeper | _EscalateAll:
+    return GateKeeper(gate) if gate else _EscalateAll()
+
+
+def _best(labels: tuple[str, ...], chances: NDArray[np.float64], count: int) -> tuple[LabelScore, ...]:
+    order = np.argsort(-chances, kind="stable")[:count]
+    return tuple(LabelScore(labels[index], float(chances[index])) for index in order)

@@ -1,0 +1,171 @@
+"""A request's way through the device: admit, compute, ask the gate, and keep or escalate."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.accounting import Ledger, RequestTicket
+from edge_agent.admission import Admission
+from edge_agent.answers import InferenceAnswer, InferenceRequest, Timings, refusal_of
+from edge_agent.compute import Computed, ComputePool
+from edge_agent.escalation.escalator import EscalationResult, Escalator
+from edge_agent.model import EdgeModel, EdgePrediction
+from shared.clock import Clock
+from shared.errors import TandemError, UnknownModel
+from shared.types import EscalationRequest, Outcome, Reason, RequestedRoute
+
+_NOT_ASKED = EscalationResult(None)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One model with its ledger."""
+
+    model: EdgeModel
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An admitted request: its text is readable and there is room. Times are monotonic seconds."""
+
+    request: InferenceRequest
+    request_id: str
+    lane: Lane
+    token_ids: NDArray[np.int64]
+    arrived_s: float
+    encoded_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a request ends, and what came of asking the cloud."""
+
+    outcome: Outcome
+    reason: Reason
+    escalation: EscalationResult = _NOT_ASKED
+
+
+class Pipeline:
+    """Answers requests, each by itself and each counted once. Without an escalator the device is alone."""
+
+    def __init__(
+        self,
+        models: Sequence[EdgeModel],
+        pool: ComputePool,
+        admission: Admission,
+        clock: Clock,
+        *,
+        default_deadline_ms: int,
+        escalator: Escalator | None = None,
+        reserve_ms: int = 0,
+    ) -> None:
+        self.lanes = {model.identity.name: Lane(model, Ledger(clock)) for model in models}
+        self.escalator = escalator
+        self.admission = admission
+        self._first = next(iter(self.lanes.values()))
+        self._pool = pool
+        self._clock = clock
+        self._default_deadline_ms = default_deadline_ms
+        self._reserve_s = reserve_ms / 1e3
+
+    async def answer(self, request: InferenceRequest) -> InferenceAnswer:
+        """Answer one request within its deadline.
+
+        Raises:
+            UnknownModel, InputError, Overloaded, NotReady: not accepted, and counted as rejected.
+            DeadlineExpired, EngineError: accepted, and counted as failed.
+        """
+        job = self._admit(request)
+        with self.admission, job.lane.ledger.accept(job.arrived_s) as ticket:
+            computed = await self._pool.run(
+                lambda: job.lane.model.predict(job.token_ids, request.top_k), job.deadline_s
+            )
+            self.admission.observe(computed.compute_ms)
+            if not computed.value.decision.keep:
+                ticket.want_cloud()
+            ending = await self._keep_or_escalate(job, computed.value, ticket)
+            ticket.settle(ending.outcome, ending.reason)
+            return self._answer_of(job, computed, ending)
+
+    def reject_unreadable(self, model: str | None = None) -> None:
+        """Count a request that could not be read; one that names no model here counts with the first's."""
+        self.lanes.get(model or "", self._first).ledger.reject(Reason.BAD_INPUT)
+
+    def _admit(self, request: InferenceRequest) -> _Job:
+        arrived_s = self._clock.monotonic_s()
+        lane = self.lanes.get(request.model or self._first.model.identity.name)
+        try:
+            if lane is None:
+                raise UnknownModel(f"model {request.model!r} is not here; there is {', '.join(self.lanes)}")
+            self.admission.check()
+            token_ids = lane.model.encode(request.text)
+        except TandemError as error:
+            (lane or self._first).ledger.reject(refusal_of(error).reason)
+            raise
+        deadline_ms = request.deadline_ms or self._default_deadline_ms
+        return _Job(
+            request=request,
+            request_id=request.request_id or uuid.uuid4().hex,
+            lane=lane,
+            token_ids=token_ids,
+            arrived_s=arrived_s,
+            encoded_s=self._clock.monotonic_s(),
+            deadline_s=arrived_s + deadline_ms / 1e3,
+        )
+
+    async def _keep_or_escalate(self, job: _Job, prediction: EdgePrediction, ticket: RequestTicket) -> _Ending:
+        route, decision = job.request.route, prediction.decision
+        if route is RequestedRoute.EDGE:
+            return _Ending(Outcome.EDGE, Reason.REQUESTED)
+        if route is RequestedRoute.AUTO and decision.keep:
+            return _Ending(Outcome.EDGE, decision.reason)
+        why = Reason.REQUESTED if route is RequestedRoute.CLOUD else decision.reason
+        if self.escalator is None:
+            return _Ending(Outcome.DEGRADED, Reason.NO_CLOUD)
+        budget_s = job.deadline_s - self._reserve_s - self._clock.monotonic_s()
+        result = await self.escalator.escalate(ticket, _escalation(job, prediction, why), budget_s)
+        if result.refusal is not None:
+            return _Ending(Outcome.DEGRADED, result.refusal, result)
+        return _Ending(Outcome.CLOUD, why, result)
+
+    def _answer_of(self, job: _Job, computed: Computed[EdgePrediction], ending: _Ending) -> InferenceAnswer:
+        cloud = ending.escalation.answer
+        return InferenceAnswer(
+            request_id=job.request_id,
+            outcome=ending.outcome,
+            reason=ending.reason,
+            model=cloud.model if cloud else job.lane.model.identity,
+            top=cloud.top if cloud else computed.value.top,
+            gate_score=job.lane.model.gate_score,
+            gate=computed.value.decision,
+            timings=Timings(
+                total=(self._clock.monotonic_s() - job.arrived_s) * 1e3,
+                preprocess=(job.encoded_s - job.arrived_s) * 1e3,
+                queue=computed.queue_ms,
+                inference=computed.compute_ms,
+                cloud=ending.escalation.round_trip_ms,
+                cloud_queue=cloud.timings.queue_ms if cloud else None,
+                cloud_compute=cloud.timings.compute_ms if cloud else None,
+            ),
+        )
+
+
+def _escalation(job: _Job, prediction: EdgePrediction, why: Reason) -> EscalationRequest:
+    identity = job.lane.model.identity
+    return EscalationRequest(
+        request_id=job.request_id,
+        model=identity.name,
+        text=job.request.text,
+        top_k=job.request.top_k,
+        edge_model_version=identity.version,
+        edge_label=prediction.top[0].label,
+        edge_score=prediction.confidence,
+        reason=why,
+    )
