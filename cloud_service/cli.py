@@ -13,13 +13,16 @@ from pathlib import Path
 
 from cloud_service.compression.cli import add_model_commands
 from cloud_service.config import CloudSettings, load_cloud_settings
-from cloud_service.processes import LIFELINE, Supervisor, hold_lifeline
+from cloud_service.processes import LIFELINE, USAGE_ERROR, Supervisor, hold_lifeline
 from shared import __version__
 from shared.errors import ConfigurationError, TandemError
 from shared.logs import set_up_logging
 
 ROLES = ("web", "gateway", "fleet")
 """In the order in which they are stopped: first who shows, then who answers, last who counts."""
+
+_INTERRUPTED = 130
+_STOP_MARGIN_S = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return handler(options)
     except TandemError as error:
         sys.stderr.write(f"cloud-service: {error}\n")
-        return 2
+        return USAGE_ERROR
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,17 +64,17 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = load_cloud_settings(options.config)
+    stop_within_s = settings.gateway.drain_ms / 1e3 + _STOP_MARGIN_S
+    if options.role is None:
+        return asyncio.run(_supervise(options.config, stop_within_s))
     if options.lifeline is not None:
-        hold_lifeline(options.lifeline)
-    if options.role:
-        _runner(options.role)(settings)
-    else:
-        asyncio.run(_supervise(options.config))
+        hold_lifeline(options.lifeline, stop_within_s)
+    _runner(options.role)(settings)
     return 0
 
 
-async def _supervise(config: Path | None) -> None:
-    await Supervisor(ROLES, config).run()
+async def _supervise(config: Path | None, stop_within_s: float) -> int:
+    return await Supervisor(ROLES, config, stop_within_s).run()
 
 
 def _runner(role: str) -> Callable[[CloudSettings], None]:

@@ -75,7 +75,7 @@ class Agent:
             ConfigurationError, BundleError, EngineError: the agent cannot start as it is configured.
         """
         began_s = self._clock.monotonic_s() if began_s is None else began_s
-        server = HttpServer(self._api.app(), self._settings.http)
+        server = HttpServer(self._api, self._settings.http)
         failure: TandemError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._obey_signals, server)
@@ -95,10 +95,12 @@ class Agent:
     async def _serve(self, server: HttpServer, tasks: TaskGroup, began_s: float) -> None:
         async with open_pipeline(self._settings, self._clock) as pipeline:
             telemetry = self._telemetry(pipeline)
-            self._api.metrics = MetricsPage(
-                pipeline.lanes, lambda: _link_state(pipeline), lambda: telemetry.is_connected if telemetry else None
+            self._api.open(
+                pipeline,
+                MetricsPage(
+                    pipeline.lanes, lambda: _link_state(pipeline), lambda: telemetry.is_connected if telemetry else None
+                ),
             )
-            self._api.pipeline = pipeline
             if telemetry:
                 tasks.start_soon(telemetry.run)
             _log_readiness(pipeline, server, self._clock.monotonic_s() - began_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from edge_agent.engine import Engine
 from shared.bundle import Bundle
 from shared.errors import EngineError
-from shared.gate import Gate, GateDecision, GateKeeper, Score, probabilities, score_values
+from shared.gate import Gate, GateDecision, GateKeeper, Score, probabilities
 from shared.text import TextEncoder
 from shared.types import LabelScore, ModelIdentity, Reason
 
@@ -38,7 +39,6 @@ class EdgeModel:
         self.variant = variant
         self._encoder = encoder
         self._engine = engine
-        self._temperature = bundle.gate.temperature if bundle.gate else 1.0
         self._keeper = _keeper_of(bundle.gate)
 
     @property
@@ -68,11 +68,13 @@ class EdgeModel:
         """Answer one text and ask the gate; blocks while the engine computes.
 
         Raises:
-            EngineError: see `Engine.predict`.
+            EngineError: see `Engine.predict`; or the logits are not finite.
         """
         logits = self._engine.predict(token_ids)
-        chances = probabilities(logits[np.newaxis, :], self._temperature)[0]
-        return EdgePrediction(_best(self.labels, chances, top_k), self._keeper.decide(logits))
+        chances, decision = self._keeper.judge(logits)
+        if not math.isfinite(decision.score):
+            raise EngineError("the graph gave logits that are not finite")
+        return EdgePrediction(_best(self.labels, chances, top_k), decision)
 
     def warm_up(self) -> None:
         """Answer one golden text, so that the first caller does not wait for buffers and caches.
@@ -106,9 +108,9 @@ class _EscalateAll:
 
     threshold: float | None = None
 
-    def decide(self, logits: NDArray[np.float32]) -> GateDecision:
-        score = float(score_values(logits[np.newaxis, :], Score.MAX_PROBABILITY, 1.0)[0])
-        return GateDecision(False, score, None, Reason.UNCERTIFIED)
+    def judge(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], GateDecision]:
+        chances = probabilities(logits[np.newaxis, :], 1.0)[0]
+        return chances, GateDecision(False, float(chances.max()), None, Reason.UNCERTIFIED)
 
 
 def _keeper_of(gate: Gate | None) -> GateKeeper | _EscalateAll:

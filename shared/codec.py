@@ -87,11 +87,17 @@ def decode_identity(message: inference_pb2.ModelIdentity) -> ModelIdentity:
 
 def encode_answer(answer: EscalationAnswer) -> inference_pb2.InferResponse:
     """The wire form of `answer`."""
+    timings = answer.timings
     return inference_pb2.InferResponse(
         request_id=answer.request_id,
         model=encode_identity(answer.model),
         top=[inference_pb2.LabelScore(label=item.label, score=item.score) for item in answer.top],
-        timings=inference_pb2.Timings(**asdict(answer.timings)),
+        timings=inference_pb2.Timings(
+            queue_ms=timings.queue_ms,
+            compute_ms=timings.compute_ms,
+            batch_ms=timings.batch_ms,
+            batch_size=timings.batch_size,
+        ),
         replayed=answer.replayed,
     )
 
@@ -124,7 +130,7 @@ def decode_presence(payload: bytes) -> Presence:
     """Take in a presence payload.
 
     Raises:
-        MessageError: not such a message, or a device id that is not one.
+        MessageError: not such a message, a device id that is not one, or unprintable text.
     """
     message = fleet_pb2.DevicePresence()
     _parse(message, payload)
@@ -133,7 +139,7 @@ def decode_presence(payload: bytes) -> Presence:
         _boot(message.boot_id),
         message.online,
         message.sent_at_unix_ms,
-        message.agent_version[:64],
+        _printable("agent_version", message.agent_version, 64),
     )
 
 
@@ -165,8 +171,8 @@ def decode_telemetry(payload: bytes) -> ModelTelemetry:
     """Take in a telemetry payload.
 
     Raises:
-        MessageError: not such a message, names that are none, counters that break their sums, or
-            histograms of other buckets.
+        MessageError: not such a message, names that are none, unprintable text, a threshold that is no
+            number, counters that break their sums, or histograms of other buckets.
     """
     message = fleet_pb2.DeviceModelTelemetry()
     _parse(message, payload)
@@ -179,15 +185,15 @@ def decode_telemetry(payload: bytes) -> ModelTelemetry:
         model=ModelIdentity(
             _identifier("model", message.model),
             _identifier("version", message.model_version),
-            message.model_digest[:64],
+            _printable("model_digest", message.model_digest, 64),
         ),
         variant=_identifier("variant", message.variant) if message.variant else "",
         counters=_counters(message.counters),
         latency_by_outcome=_histograms(message.latency_by_outcome),
         reasons=_reason_counts(message.reasons),
-        gate_score=message.gate.score[:64],
-        gate_threshold=message.gate.threshold if message.gate.HasField("threshold") else None,
-        cloud_link=message.cloud_link[:16],
+        gate_score=_printable("gate.score", message.gate.score, 64),
+        gate_threshold=_threshold(message.gate),
+        cloud_link=_printable("cloud_link", message.cloud_link, 16),
     )
 
 
@@ -215,6 +221,20 @@ def _identifier(kind: str, value: str) -> str:
 
 def _boot(value: str) -> str:
     return _identifier("boot_id", value)
+
+
+def _printable(name: str, value: str, characters: int) -> str:
+    if not value.isprintable():
+        raise MessageError(f"{name} {value!r} is not printable")
+    return value[:characters]
+
+
+def _threshold(gate: fleet_pb2.GateState) -> float | None:
+    if not gate.HasField("threshold"):
+        return None
+    if not math.isfinite(gate.threshold):
+        raise MessageError(f"the gate's threshold {gate.threshold} is no number")
+    return gate.threshold
 
 
 def _reason(value: str) -> Reason:

@@ -11,7 +11,9 @@ TandemError
 ├── GateError                 a gate document or its certificate cannot be trusted
 ├── InputError                the caller's request cannot be served as it is
 │   ├── UnknownModel          it names a model that is not here
-│   └── RequestTooLarge       it has more bytes or items than are taken
+│   ├── RequestTooLarge       it has more bytes or items than are taken
+│   └── RequestIdReused       its id was used for another payload
+├── Unauthenticated           the caller does not show a valid credential
 ├── NotReady                  the process is starting or draining
 ├── MessageError              bytes from the wire are not a valid message
 ├── Overloaded                bounded room is full; says when to come again
@@ -19,6 +21,7 @@ TandemError
 ├── EngineError               the inference engine failed
 ├── BrokerError               the MQTT broker cannot be used
 ├── StorageError              the telemetry store cannot be used
+│   └── StoreTaken            another fleet service writes to it
 └── EscalationError           the cloud was asked and did not answer
     ├── CloudUnavailable
     ├── CloudTimedOut
@@ -83,6 +86,14 @@ class RequestTooLarge(InputError):
     """The request has more bytes or items than are taken."""
 
 
+class RequestIdReused(InputError):
+    """The request's id was used for another payload."""
+
+
+class Unauthenticated(TandemError):
+    """The caller does not show a valid credential."""
+
+
 class NotReady(TandemError):
     """The process is starting or draining; another one, or this one a little later, can answer."""
 
@@ -113,6 +124,10 @@ class BrokerError(TandemError):
 
 class StorageError(TandemError):
     """The store cannot be opened, read or written."""
+
+
+class StoreTaken(StorageError):
+    """Another fleet service has begun to write to this store; two would count twice."""
 
 
 class EscalationError(TandemError):

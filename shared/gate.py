@@ -161,11 +161,18 @@ class GateKeeper:
 
     def decide(self, logits: NDArray[np.float32]) -> GateDecision:
         """Keep or escalate one prediction from its logits [labels]. NaN never passes."""
-        score = float(self._score(logits[np.newaxis, :], self._temperature)[0])
+        return self.judge(logits)[1]
+
+    def judge(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], GateDecision]:
+        """The probabilities [labels] of one prediction from its logits [labels], and whether to keep it."""
+        row = logits[np.newaxis, :]
+        chances = probabilities(row, self._temperature)
+        score = float(self._score(row, self._temperature, chances)[0])
         if self.threshold is None:
-            return GateDecision(False, score, None, Reason.UNCERTIFIED)
+            return chances[0], GateDecision(False, score, None, Reason.UNCERTIFIED)
         keep = score >= self.threshold
-        return GateDecision(keep, score, self.threshold, Reason.CONFIDENT if keep else Reason.UNCERTAIN)
+        reason = Reason.CONFIDENT if keep else Reason.UNCERTAIN
+        return chances[0], GateDecision(keep, score, self.threshold, reason)
 
 
 def probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -182,34 +189,36 @@ def score_values(logits: NDArray[np.floating], score: Score, temperature: float)
     max_probability: the largest probability. margin: the largest less the second. entropy: the negative
     entropy in nats. energy: temperature · logsumexp(logits / temperature) (Liu et al. 2020, negated).
     """
-    return SCORE_FUNCTIONS[score](logits, temperature)
+    return SCORE_FUNCTIONS[score](logits, temperature, probabilities(logits, temperature))
 
 
-def _max_probability(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    best: NDArray[np.float64] = probabilities(logits, temperature).max(axis=1)
+_Matrix = NDArray[np.float64]
+
+
+def _max_probability(logits: NDArray[np.floating], temperature: float, p: _Matrix) -> _Matrix:
+    best: _Matrix = p.max(axis=1)
     return best
 
 
-def _margin(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    best_two = np.partition(probabilities(logits, temperature), -2, axis=1)[:, -2:]
-    margin: NDArray[np.float64] = best_two[:, 1] - best_two[:, 0]
+def _margin(logits: NDArray[np.floating], temperature: float, p: _Matrix) -> _Matrix:
+    best_two = np.partition(p, -2, axis=1)[:, -2:]
+    margin: _Matrix = best_two[:, 1] - best_two[:, 0]
     return margin
 
 
-def _entropy(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    p = probabilities(logits, temperature)
-    negative: NDArray[np.float64] = np.sum(p * np.log(np.maximum(p, np.finfo(np.float64).tiny)), axis=1)
+def _entropy(logits: NDArray[np.floating], temperature: float, p: _Matrix) -> _Matrix:
+    negative: _Matrix = np.sum(p * np.log(np.maximum(p, np.finfo(np.float64).tiny)), axis=1)
     return negative
 
 
-def _energy(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+def _energy(logits: NDArray[np.floating], temperature: float, p: _Matrix) -> _Matrix:
     scaled = logits.astype(np.float64) / temperature
     top = scaled.max(axis=1)
-    energy: NDArray[np.float64] = temperature * (top + np.log(np.exp(scaled - top[:, np.newaxis]).sum(axis=1)))
+    energy: _Matrix = temperature * (top + np.log(np.exp(scaled - top[:, np.newaxis]).sum(axis=1)))
     return energy
 
 
-SCORE_FUNCTIONS: Mapping[Score, Callable[[NDArray[np.floating], float], NDArray[np.float64]]] = {
+SCORE_FUNCTIONS: Mapping[Score, Callable[[NDArray[np.floating], float, _Matrix], _Matrix]] = {
     Score.MAX_PROBABILITY: _max_probability,
     Score.MARGIN: _margin,
     Score.ENTROPY: _entropy,

@@ -1,73 +1,98 @@
-"""A request that comes twice is computed once. Rules alone: time comes in."""
+"""One request is computed once, however often it arrives. Rules alone: time comes in.
+
+A key is (authenticated device, request id); what decides the answer (model, text, top_k) is the payload. Priority,
+reason and the device's own answer may differ between copies: an escalation that is spooled and replayed is the same
+request.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from shared.errors import TandemError
+from shared.errors import RequestIdReused
+from shared.types import EscalationRequest
 
-T = TypeVar("T")
-
-
-class AnotherPayload(TandemError):
-    """The request id was used by this device for another payload."""
+P = TypeVar("P")
 
 
-@dataclass(frozen=True)
-class _Entry(Generic[T]):
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A request id is unique for its device alone."""
+
+    device_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight(Generic[P]):
+    """An earlier copy is being computed."""
+
     digest: bytes
-    value: T
-    expires_s: float
+    computation: P
 
 
-@dataclass(frozen=True)
-class Claim(Generic[T]):
-    """What is remembered for a request; `fresh` where it was made just now."""
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An earlier copy was answered. `answer` is the answer's wire form, which is compact."""
 
-    value: T
-    fresh: bool
+    digest: bytes
+    answer: bytes
+    forget_at_s: float
 
 
-class IdempotencyCache(Generic[T]):
-    """Remembers a value for each (device, request id) for `ttl_s` seconds, the newest `capacity` of them."""
+class IdempotencyTable(Generic[P]):
+    """Bounded and expiring. Failures are not remembered: a retry of what failed is computed again."""
 
-    def __init__(self, capacity: int, ttl_s: float) -> None:
-        self._capacity = capacity
+    def __init__(self, entries: int, ttl_s: float) -> None:
+        """Remember at most `entries` answers, each for `ttl_s` seconds; where there are more, the oldest goes."""
+        self._entries = entries
         self._ttl_s = ttl_s
-        self._entries: OrderedDict[tuple[str, str], _Entry[T]] = OrderedDict()
+        self._in_flight: dict[RequestKey, InFlight[P]] = {}
+        self._remembered: OrderedDict[RequestKey, Remembered] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """How many answers are remembered."""
+        return len(self._remembered)
 
-    def claim(self, device_id: str, request_id: str, digest: bytes, now_s: float, make: Callable[[], T]) -> Claim[T]:
-        """The value remembered for the request, or a new one by `make`.
+    def find(self, key: RequestKey, digest: bytes, now_s: float) -> InFlight[P] | Remembered | None:
+        """The earlier copy of this request, if there was one.
 
         Raises:
-            AnotherPayload: the id is remembered with another payload `digest`.
-            Whatever `make` raises; nothing is remembered then.
+            RequestIdReused: the same id came with another payload.
         """
-        self._forget_expired(now_s)
-        key = (device_id, request_id)
-        entry = self._entries.get(key)
-        if entry is not None:
-            if entry.digest != digest:
-                raise AnotherPayload(f"request id {request_id!r} was used for another payload; take a new id")
-            return Claim(entry.value, fresh=False)
-        value = make()
-        self._entries[key] = _Entry(digest, value, now_s + self._ttl_s)
-        if len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
-        return Claim(value, fresh=True)
+        self._expire(now_s)
+        found = self._in_flight.get(key) or self._remembered.get(key)
+        if found is not None and found.digest != digest:
+            raise RequestIdReused(f"request id {key.request_id!r} was used for another payload; ids are used once")
+        return found
 
-    def forget(self, device_id: str, request_id: str, value: T) -> None:
-        """Drop `value`, so that the request may be tried again; another value under the same id stays."""
-        entry = self._entries.get((device_id, request_id))
-        if entry is not None and entry.value is value:
-            del self._entries[(device_id, request_id)]
+    def begin(self, key: RequestKey, digest: bytes, computation: P) -> None:
+        """A request that `find` does not know is now being computed."""
+        self._in_flight[key] = InFlight(digest, computation)
 
-    def _forget_expired(self, now_s: float) -> None:
-        while self._entries and next(iter(self._entries.values())).expires_s <= now_s:
-            self._entries.popitem(last=False)
+    def finish(self, key: RequestKey, answer: bytes, now_s: float) -> None:
+        """Its computation ended well."""
+        done = self._in_flight.pop(key)
+        self._remembered[key] = Remembered(done.digest, answer, now_s + self._ttl_s)
+        if len(self._remembered) > self._entries:
+            self._remembered.popitem(last=False)
+
+    def forget(self, key: RequestKey) -> None:
+        """Its computation failed, or nobody waits for it any more."""
+        del self._in_flight[key]
+
+    def _expire(self, now_s: float) -> None:
+        while self._remembered:
+            oldest = next(iter(self._remembered.values()))
+            if oldest.forget_at_s > now_s:
+                return
+            self._remembered.popitem(last=False)
+
+
+def payload_digest(request: EscalationRequest) -> bytes:
+    """SHA-256 of what decides the answer."""
+    head = f"{request.model}\0{request.top_k}\0"
+    return hashlib.sha256(head.encode() + request.text.encode("utf-8", "surrogatepass")).digest()

@@ -1,17 +1,18 @@
-"""Answers one escalated request: knows nothing of gRPC, only of devices, deadlines and models."""
+"""Answers one escalated request, whatever protocol it came by: once, in time, with the model that it names."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from cloud_service.gateway.idempotency import Claim, IdempotencyCache
-from cloud_service.serving.batcher import BatchedLogits, Batcher
+from cloud_service.gateway.idempotency import IdempotencyTable, Remembered, RequestKey, payload_digest
+from cloud_service.serving.batcher import BatchedLogits, Batcher, Ticket
 from cloud_service.serving.model import FullModel
 from shared.clock import Clock
-from shared.errors import UnknownModel
+from shared.codec import decode_answer, encode_answer
+from shared.errors import DeadlineExpired, TandemError, UnknownModel
+from shared.pb import inference_pb2
 from shared.types import EscalationAnswer, EscalationRequest
 
 
@@ -23,73 +24,126 @@ class ServedModel:
     batcher: Batcher
 
 
-@dataclass
+@dataclass(eq=False)
 class _Computation:
-    """A request being computed, or its result. The callers that wait for it keep it alive."""
+    """One request in the batcher, with a future for every copy of it that waits."""
 
-    result: asyncio.Future[BatchedLogits]
-    waiters: int = 0
+    key: RequestKey
+    request: EscalationRequest
+    served: ServedModel
+    ticket: Ticket
+    callers: set[asyncio.Future[EscalationAnswer]] = field(default_factory=set)
+
+    def waiting(self) -> list[asyncio.Future[EscalationAnswer]]:
+        """The callers that can still be told."""
+        return [caller for caller in self.callers if not caller.done()]
 
 
 class InferenceDesk:
-    """Takes requests of authenticated devices to the batchers; the same request is computed once."""
+    """Takes requests of authenticated devices to the batchers. Use on one event loop."""
 
     def __init__(
         self, models: Mapping[str, ServedModel], clock: Clock, *, idempotency_entries: int, idempotency_ttl_s: float
     ) -> None:
+        """`models` by name. At most `idempotency_entries` answers are remembered, each for `idempotency_ttl_s`."""
         self.models = models
+        self._table: IdempotencyTable[_Computation] = IdempotencyTable(idempotency_entries, idempotency_ttl_s)
         self._clock = clock
-        self._computations: IdempotencyCache[_Computation] = IdempotencyCache(idempotency_entries, idempotency_ttl_s)
 
     async def answer(self, device_id: str, request: EscalationRequest, timeout_s: float) -> EscalationAnswer:
-        """The full model's answer within `timeout_s` seconds.
+        """The full model's answer to a device within `timeout_s` seconds.
+
+        A copy of a request that was answered, or is being computed, gets that answer, marked `replayed`. A
+        cancelled caller takes its request out of the line, unless another copy waits for it.
 
         Raises:
-            UnknownModel, InputError: it cannot be served as it is.
-            AnotherPayload: the device used the request id for something else.
-            Overloaded: no room.
-            DeadlineExpired, EngineError: it was not computed.
+            UnknownModel: no such model is served.
+            InputError: the text cannot be served.
+            RequestIdReused: the device used the id for another payload.
+            Overloaded: there is no room.
+            DeadlineExpired: the time passed before the model had run.
+            EngineError: the model failed on this text.
+            NotReady: the service is shutting down.
         """
-        served = self.models.get(request.model)
-        if served is None:
-            raise UnknownModel(f"model {request.model!r} is not served here; there is {', '.join(self.models)}")
-        claim = self._claim(device_id, request, served, timeout_s)
-        batched = await self._await(device_id, request.request_id, claim.value)
-        return EscalationAnswer(
-            request_id=request.request_id,
-            model=served.model.identity,
-            top=served.model.top(batched.logits, request.top_k),
-            timings=batched.timings,
-            replayed=not claim.fresh,
-        )
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        served = self._served(request.model)
+        key, digest = RequestKey(device_id, request.request_id), payload_digest(request)
+        while True:
+            found = self._table.find(key, digest, self._clock.monotonic_s())
+            if isinstance(found, Remembered):
+                return _recalled(found)
+            if self._clock.monotonic_s() >= deadline_s:
+                raise DeadlineExpired("the deadline passed before the model could run")
+            if found is None:
+                return await self._wait_for(self._begin(served, key, digest, request, deadline_s), deadline_s)
+            try:
+                return replace(await self._wait_for(found.computation, deadline_s), replayed=True)
+            except DeadlineExpired:
+                if self._clock.monotonic_s() >= deadline_s:
+                    raise
+                # The earlier copy had less time than this one, which now goes on by itself.
 
-    def _claim(
-        self, device_id: str, request: EscalationRequest, served: ServedModel, timeout_s: float
-    ) -> Claim[_Computation]:
-        now_s = self._clock.monotonic_s()
-
-        def compute() -> _Computation:
-            token_ids = served.model.encoder.encode(request.text)
-            return _Computation(served.batcher.submit(token_ids, request.priority, now_s + timeout_s))
-
-        return self._computations.claim(device_id, request.request_id, _digest(request), now_s, compute)
-
-    async def _await(self, device_id: str, request_id: str, computation: _Computation) -> BatchedLogits:
-        computation.waiters += 1
+    def _served(self, name: str) -> ServedModel:
         try:
-            return await asyncio.shield(computation.result)
+            return self.models[name]
+        except KeyError:
+            raise UnknownModel(f"model {name!r} is not served here; there is {', '.join(self.models)}") from None
+
+    def _begin(
+        self, served: ServedModel, key: RequestKey, digest: bytes, request: EscalationRequest, deadline_s: float
+    ) -> _Computation:
+        token_ids = served.model.encoder.encode(request.text)
+        ticket = served.batcher.submit(token_ids, request.priority, deadline_s)
+        computation = _Computation(key, request, served, ticket)
+        self._table.begin(key, digest, computation)
+        ticket.result.add_done_callback(lambda _: self._settle(computation))
+        return computation
+
+    async def _wait_for(self, computation: _Computation, deadline_s: float) -> EscalationAnswer:
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[EscalationAnswer] = loop.create_future()
+        alarm = loop.call_later(deadline_s - self._clock.monotonic_s(), _expire, mine)
+        computation.callers.add(mine)
+        try:
+            return await mine
         finally:
-            computation.waiters -= 1
-            if not computation.result.done() and computation.waiters == 0:
-                computation.result.cancel()
-            if not _succeeded(computation.result):
-                self._computations.forget(device_id, request_id, computation)
+            alarm.cancel()
+            computation.callers.discard(mine)
+            if not computation.callers and computation.served.batcher.withdraw(computation.ticket):
+                self._table.forget(computation.key)
+
+    def _settle(self, computation: _Computation) -> None:
+        """Remember and hand out the answer, or hand out what went wrong; nothing of what was withdrawn."""
+        result = computation.ticket.result
+        if result.cancelled():
+            return
+        try:
+            answer = _answer(computation, result.result())
+        except TandemError as error:
+            self._table.forget(computation.key)
+            for caller in computation.waiting():
+                caller.set_exception(error)
+            return
+        remembered = encode_answer(answer).SerializeToString()
+        self._table.finish(computation.key, remembered, self._clock.monotonic_s())
+        for caller in computation.waiting():
+            caller.set_result(answer)
 
 
-def _succeeded(result: asyncio.Future[BatchedLogits]) -> bool:
-    return not result.done() or (not result.cancelled() and result.exception() is None)
+def _answer(computation: _Computation, computed: BatchedLogits) -> EscalationAnswer:
+    model, request = computation.served.model, computation.request
+    return EscalationAnswer(
+        request_id=request.request_id,
+        model=model.identity,
+        top=model.top(computed.logits, request.top_k),
+        timings=computed.timings,
+    )
 
 
-def _digest(request: EscalationRequest) -> bytes:
-    """What makes two requests the same: everything that decides the answer."""
-    return hashlib.sha256(repr((request.model, request.text, request.top_k)).encode()).digest()
+def _recalled(remembered: Remembered) -> EscalationAnswer:
+    return replace(decode_answer(inference_pb2.InferResponse.FromString(remembered.answer)), replayed=True)
+
+
+def _expire(caller: asyncio.Future[EscalationAnswer]) -> None:
+    if not caller.done():
+        caller.set_exception(DeadlineExpired("the deadline passed before the model had run"))

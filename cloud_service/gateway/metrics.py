@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from cloud_service.serving.batcher import BatchReport
+from shared.types import ModelIdentity
 
-_QUEUE_MS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
 _BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+_QUEUE_MS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 
 
 class GatewayMetrics:
@@ -15,38 +18,34 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "tandem_gateway_requests", "Calls by gRPC status code", ["model", "code"], registry=self.registry
-        )
-        self.replayed = Counter(
-            "tandem_gateway_replayed", "Calls answered by an earlier copy's answer", ["model"], registry=self.registry
-        )
-        self.expired = Counter(
-            "tandem_gateway_expired",
-            "Requests dropped before compute, their deadline passed",
-            ["model"],
-            registry=self.registry,
-        )
-        self.queued = Gauge("tandem_gateway_queued", "Requests waiting", ["model"], registry=self.registry)
-        self.queue_ms = Histogram(
-            "tandem_gateway_queue_ms",
-            "Time from arrival in the line to compute, ms",
-            ["model"],
-            buckets=_QUEUE_MS,
-            registry=self.registry,
-        )
-        self.compute_s = Counter(
-            "tandem_backend_compute_seconds", "Wall time of all batches, s", ["model"], registry=self.registry
-        )
-        self.cpu_s = Counter(
-            "tandem_backend_cpu_seconds", "CPU time of the computing threads, s", ["model"], registry=self.registry
-        )
-        self.padded_tokens = Counter(
-            "tandem_backend_padded_tokens", "Tokens computed, padding among them", ["model"], registry=self.registry
-        )
-        self.batch_size = Histogram(
-            "tandem_backend_batch_size", "Requests a batch", ["model"], buckets=_BATCH_SIZES, registry=self.registry
-        )
+        ProcessCollector(registry=self.registry)
+        self.requests = self._counter("tandem_gateway_requests", "Calls by gRPC status code", "model", "code")
+        self.replayed = self._counter("tandem_gateway_replayed", "Calls answered by an earlier copy's answer", "model")
+        self.expired = self._counter("tandem_gateway_expired", "Dropped uncomputed, their deadline passed", "model")
+        self.compute_s = self._counter("tandem_backend_compute_seconds", "Wall time of all batches", "model")
+        self.cpu_s = self._counter("tandem_backend_cpu_seconds", "CPU time of the computing threads", "model")
+        self.padded_tokens = self._counter("tandem_backend_padded_tokens", "Tokens computed, with padding", "model")
+        self.tokens = self._counter("tandem_backend_tokens", "Tokens computed, without padding", "model")
+        self.queued = self._gauge("tandem_gateway_queued", "Requests waiting", "model")
+        self.models = self._gauge("tandem_gateway_model_info", "1 a model", "model", "version", "digest", "provider")
+        self.queue_ms = self._histogram("tandem_gateway_queue_ms", "From arrival in the line to compute", _QUEUE_MS)
+        self.batch_size = self._histogram("tandem_backend_batch_size", "Requests a batch", _BATCH_SIZES)
+
+    def serve(self, identity: ModelIdentity, provider: str, queued: Callable[[], float]) -> ModelMetrics:
+        """Begin to count for a model; its counters show zero from now on. `queued` says how many wait."""
+        self.models.labels(identity.name, identity.version, identity.digest, provider).set(1)
+        self.queued.labels(identity.name).set_function(queued)
+        self.replayed.labels(identity.name)
+        return ModelMetrics(self, identity.name)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
+        return Histogram(name, meaning, ("model",), buckets=bounds, registry=self.registry)
 
 
 class ModelMetrics:
@@ -58,6 +57,7 @@ class ModelMetrics:
         self._compute_s = metrics.compute_s.labels(model)
         self._cpu_s = metrics.cpu_s.labels(model)
         self._padded_tokens = metrics.padded_tokens.labels(model)
+        self._tokens = metrics.tokens.labels(model)
         self._batch_size = metrics.batch_size.labels(model)
 
     def computed(self, report: BatchReport) -> None:
@@ -65,6 +65,7 @@ class ModelMetrics:
         self._compute_s.inc(report.wall_s)
         self._cpu_s.inc(report.cpu_s)
         self._padded_tokens.inc(report.padded_tokens)
+        self._tokens.inc(report.tokens)
         self._batch_size.observe(report.size)
 
     def waited(self, queue_ms: float) -> None:

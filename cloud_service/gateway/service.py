@@ -1,34 +1,46 @@
-"""The gRPC face of the gateway: authentication, decoding, and status codes as the proto file says."""
+"""The gRPC face of the gateway: messages in and out, and our errors as status codes (see inference.proto)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NoReturn
+import math
+from typing import NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
 
-from cloud_service.gateway.credentials import Authenticator, Unauthenticated
-from cloud_service.gateway.idempotency import AnotherPayload
+from cloud_service.gateway.authentication import Authenticator
 from cloud_service.gateway.inference import InferenceDesk
 from cloud_service.gateway.metrics import GatewayMetrics
 from shared.codec import decode_request, encode_answer, encode_identity
-from shared.errors import DeadlineExpired, EngineError, InputError, MessageError, Overloaded, TandemError, UnknownModel
+from shared.errors import (
+    DeadlineExpired,
+    InputError,
+    MessageError,
+    NotReady,
+    Overloaded,
+    RequestIdReused,
+    TandemError,
+    Unauthenticated,
+    UnknownModel,
+)
 from shared.pb import inference_pb2, inference_pb2_grpc
 
 _log = logging.getLogger(__name__)
-
-_CODES: tuple[tuple[type[TandemError], grpc.StatusCode], ...] = (
-    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+_Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+_LONGEST_DEADLINE_S = 86_400.0
+_STATUS: tuple[tuple[type[TandemError], grpc.StatusCode], ...] = (
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
+    (RequestIdReused, grpc.StatusCode.ALREADY_EXISTS),
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (MessageError, grpc.StatusCode.INVALID_ARGUMENT),
-    (AnotherPayload, grpc.StatusCode.ALREADY_EXISTS),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineExpired, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (EngineError, grpc.StatusCode.INTERNAL),
+    (NotReady, grpc.StatusCode.UNAVAILABLE),
 )
+"""First match counts; any other error of ours is INTERNAL."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -37,25 +49,27 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     def __init__(
         self, desk: InferenceDesk, authenticator: Authenticator, metrics: GatewayMetrics, default_deadline_s: float
     ) -> None:
+        """`default_deadline_s` holds for calls that bring no deadline."""
         self._desk = desk
         self._authenticator = authenticator
         self._metrics = metrics
         self._default_deadline_s = default_deadline_s
 
     async def Infer(  # noqa: N802 - the generated port's name
-        self, request: inference_pb2.InferRequest, context: grpc.aio.ServicerContext
+        self, request: inference_pb2.InferRequest, context: _Context
     ) -> inference_pb2.InferResponse:
-        """See `inference.proto`."""
+        """See inference.proto."""
         model = request.model if request.model in self._desk.models else "unknown"
         try:
             device_id = self._device_of(context)
             answer = await self._desk.answer(device_id, decode_request(request), self._timeout_s(context))
         except TandemError as error:
-            code = _code_of(error)
+            code = status_of(error)
             self._metrics.requests.labels(model, code.name).inc()
             await _abort(context, code, error)
         except asyncio.CancelledError:
-            self._metrics.requests.labels(model, grpc.StatusCode.CANCELLED.name).inc()
+            code = grpc.StatusCode.CANCELLED if self._timeout_s(context) else grpc.StatusCode.DEADLINE_EXCEEDED
+            self._metrics.requests.labels(model, code.name).inc()
             raise
         self._metrics.requests.labels(model, grpc.StatusCode.OK.name).inc()
         if answer.replayed:
@@ -63,40 +77,43 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         return encode_answer(answer)
 
     async def ListModels(  # noqa: N802 - the generated port's name
-        self, request: inference_pb2.ListModelsRequest, context: grpc.aio.ServicerContext
+        self, request: inference_pb2.ListModelsRequest, context: _Context
     ) -> inference_pb2.ListModelsResponse:
-        """See `inference.proto`."""
+        """See inference.proto."""
         try:
             self._device_of(context)
-        except TandemError as error:
-            await _abort(context, _code_of(error), error)
+        except Unauthenticated as error:
+            await _abort(context, grpc.StatusCode.UNAUTHENTICATED, error)
+        models = [served.model for served in self._desk.models.values()]
         return inference_pb2.ListModelsResponse(
             models=[
                 inference_pb2.ServedModel(
-                    identity=encode_identity(served.model.identity),
-                    labels=served.model.labels,
-                    provider=served.model.backend.provider,
+                    identity=encode_identity(model.identity), labels=model.labels, provider=model.backend.provider
                 )
-                for served in self._desk.models.values()
+                for model in models
             ]
         )
 
-    def _device_of(self, context: grpc.aio.ServicerContext) -> str:
+    def _device_of(self, context: _Context) -> str:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         return self._authenticator.device_of(metadata)
 
-    def _timeout_s(self, context: grpc.aio.ServicerContext) -> float:
-        remaining_s = context.time_remaining()
-        return self._default_deadline_s if remaining_s is None else min(remaining_s, self._default_deadline_s)
+    def _timeout_s(self, context: _Context) -> float:
+        """What the caller's deadline leaves, in seconds."""
+        remaining_s: float | None = context.time_remaining()
+        return self._default_deadline_s if remaining_s is None else min(remaining_s, _LONGEST_DEADLINE_S)
 
 
-def _code_of(error: TandemError) -> grpc.StatusCode:
-    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+def status_of(error: TandemError) -> grpc.StatusCode:
+    """The status code that says `error` to a client."""
+    return next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
-async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, error: TandemError) -> NoReturn:
+async def _abort(context: _Context, code: grpc.StatusCode, error: TandemError) -> NoReturn:
+    trailing: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Overloaded):
+        trailing = (("retry-after-ms", str(math.ceil(error.retry_after_s * 1e3))),)
     if code is grpc.StatusCode.INTERNAL:
         _log.error("a request failed: %s", error)
-    trailing = (("retry-after-ms", str(round(error.retry_after_s * 1e3))),) if isinstance(error, Overloaded) else ()
     await context.abort(code, str(error), trailing)
-    raise AssertionError("abort always raises")
+    raise AssertionError("abort does not return")

@@ -1,49 +1,60 @@
-"""One batcher a model: dispatches at once when the engine is free and lets the line fill while it is busy."""
+"""One batcher a model: dispatches at once when the engine is free and lets the line fill while it is busy.
+
+The engine's thread takes its next batch itself the moment it is done with the last: no timer, no polling, and no
+turn of the event loop between two batches.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud_service.serving.backend import Backend
+from cloud_service.serving.drain_rate import DrainRate
 from cloud_service.serving.waiting_line import Waiting, WaitingLine
 from shared.clock import Clock
-from shared.errors import DeadlineExpired, EngineError, Overloaded
+from shared.errors import DeadlineExpired, EngineError, NotReady, Overloaded
 from shared.types import CloudTimings, Priority
 
-_SHORTEST_RETRY_S = 0.02
-_SMOOTHING = 0.2
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One computed batch. `cpu_s` counts the computing thread and the backend's own threads."""
+    """One computed batch. `cpu_s` counts the engine's thread and the backend's own threads, nothing else.
+
+    `tokens` are those of the texts; `padded_tokens` are those computed: size times the longest text.
+    """
 
     size: int
+    tokens: int
     padded_tokens: int
     wall_s: float
     cpu_s: float
 
 
 class BatchObserver(Protocol):
-    """Told of what the batcher does."""
+    """Told of what the batcher does, on the event loop."""
 
     def computed(self, report: BatchReport) -> None:
         """A batch ended, well or not."""
         ...
 
     def waited(self, queue_ms: float) -> None:
-        """A request left the line to be computed after `queue_ms`."""
+        """A request was computed after it had waited `queue_ms`."""
         ...
 
     def expired(self, count: int) -> None:
-        """Requests left the line because their deadline had passed."""
+        """Requests left the line uncomputed because their deadline had passed."""
         ...
 
 
@@ -70,18 +81,30 @@ class _Work:
     result: asyncio.Future[BatchedLogits]
 
 
-_Batch = tuple[Waiting[_Work], ...]
+@dataclass(frozen=True)
+class Ticket:
+    """A request in the line or beyond it. `result` ends with DeadlineExpired, EngineError or NotReady otherwise."""
+
+    result: asyncio.Future[BatchedLogits]
+    _waiting: Waiting[_Work]
+
+
+_Members: TypeAlias = tuple[Waiting[_Work], ...]
+_Row: TypeAlias = "NDArray[np.float32] | EngineError"
 
 
 @dataclass(frozen=True)
 class _Computed:
-    logits: NDArray[np.float32] | None
-    error: EngineError | None
+    """A batch that ended: for each member its logits or what failed."""
+
+    members: _Members
+    rows: list[_Row]
+    began_s: float
     report: BatchReport
 
 
 class Batcher:
-    """Use on one event loop. The backend computes in a named thread of its own."""
+    """Made and used on one event loop; the backend computes in a named thread of its own."""
 
     def __init__(
         self, name: str, backend: Backend, clock: Clock, observer: BatchObserver, *, max_batch: int, max_queued: int
@@ -91,103 +114,136 @@ class Batcher:
         self._observer = observer
         self._max_batch = max_batch
         self._max_queued = max_queued
+        self._loop = asyncio.get_running_loop()
         self._line: WaitingLine[_Work] = WaitingLine()
+        self._arrival = threading.Condition()
         self._computing = 0
-        self._items_per_s = 0.0
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"tandem-serve-{name}")
+        self._closed = False
+        self._drain_rate = DrainRate()
+        self._engine = threading.Thread(target=self._compute_batches, name=f"tandem-engine-{name}", daemon=True)
+        self._engine.start()
 
-    def submit(
-        self, token_ids: NDArray[np.int64], priority: Priority, deadline_s: float
-    ) -> asyncio.Future[BatchedLogits]:
-        """Put one text (token ids [tokens]) in the line; cancelling the future takes it out again.
-
-        The future ends with DeadlineExpired where monotonic time `deadline_s` passes first, or EngineError.
+    def submit(self, token_ids: NDArray[np.int64], priority: Priority, deadline_s: float) -> Ticket:
+        """Put one text (token ids [tokens]) in the line. `deadline_s` is monotonic time.
 
         Raises:
             Overloaded: the line is full; says when it will have moved.
+            NotReady: the batcher was closed.
         """
-        if len(self._line) >= self._max_queued:
-            retry_s = len(self._line) / self._items_per_s if self._items_per_s else 1.0
-            raise Overloaded(f"{len(self._line)} requests are waiting, the limit", max(_SHORTEST_RETRY_S, retry_s))
-        result: asyncio.Future[BatchedLogits] = asyncio.get_running_loop().create_future()
-        now_s = self._clock.monotonic_s()
-        waiting = self._line.enter(_Work(token_ids, result), len(token_ids), priority, now_s, deadline_s)
-        result.add_done_callback(lambda done: done.cancelled() and self._line.leave(waiting))
-        if not self._computing:
-            self._dispatch()
-        return result
+        work = _Work(token_ids, self._loop.create_future())
+        with self._arrival:
+            if self._closed:
+                raise NotReady("the service is shutting down")
+            if len(self._line) >= self._max_queued:
+                queued = len(self._line)
+                raise Overloaded(f"{queued} requests are waiting, the limit", self._drain_rate.seconds_for(queued))
+            now_s = self._clock.monotonic_s()
+            waiting = self._line.enter(work, len(token_ids), priority, now_s, deadline_s)
+            self._arrival.notify()
+        return Ticket(work.result, waiting)
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Take a request out of the line; False where it is being computed or has been, and its result still comes."""
+        with self._arrival:
+            left = self._line.leave(ticket._waiting)
+        if left:
+            ticket.result.cancel()
+            if ticket._waiting.deadline_s <= self._clock.monotonic_s():
+                self._observer.expired(1)
+        return left
 
     def statistics(self) -> BatcherStatistics:
         """The line and the engine now."""
-        return BatcherStatistics(len(self._line), self._computing, self._items_per_s)
+        with self._arrival:
+            return BatcherStatistics(len(self._line), self._computing, self._drain_rate.items_per_s)
 
-    def close(self) -> None:
-        """Cancel what waits and begin nothing more; a batch under way is left to end."""
-        for waiting in self._line.select(float("-inf"), len(self._line) or 1).batch:
-            waiting.item.result.cancel()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Refuse what waits and begin nothing more; waits up to `timeout_s` for the batch under way."""
+        with self._arrival:
+            self._closed = True
+            refused = self._line.clear()
+            self._arrival.notify()
+        _fail(refused, NotReady, "the service is shutting down")
+        self._engine.join(timeout_s)
 
-    def _dispatch(self) -> None:
-        selection = self._line.select(self._clock.monotonic_s(), self._max_batch)
-        if selection.expired:
-            self._observer.expired(len(selection.expired))
-            _fail_all(selection.expired, DeadlineExpired("the deadline passed before the model could run"))
-        if not selection.batch:
-            return
-        self._computing = len(selection.batch)
+    def _compute_batches(self) -> None:
+        while members := self._next_batch():
+            computed = self._compute(members)
+            with self._arrival:
+                self._computing = 0
+                self._drain_rate.observe(computed.report.size, computed.report.wall_s)
+            self._tell_loop(self._deliver, computed)
+
+    def _next_batch(self) -> _Members:
+        """Wait for work and take it; empty when the batcher was closed."""
+        with self._arrival:
+            while not self._closed:
+                selection = self._line.select(self._clock.monotonic_s(), self._max_batch)
+                if selection.expired:
+                    self._tell_loop(self._expire, selection.expired)
+                if selection.batch:
+                    self._computing = len(selection.batch)
+                    return selection.batch
+                self._arrival.wait()
+        return ()
+
+    def _compute(self, members: _Members) -> _Computed:
         began_s = self._clock.monotonic_s()
-        computing = asyncio.get_running_loop().run_in_executor(
-            self._executor, self._compute, [waiting.item.token_ids for waiting in selection.batch]
+        wall_s, cpu_s = time.perf_counter(), self._engine_cpu_s()
+        rows = self._rows([waiting.item.token_ids for waiting in members])
+        report = BatchReport(
+            size=len(members),
+            tokens=sum(waiting.length for waiting in members),
+            padded_tokens=len(members) * max(waiting.length for waiting in members),
+            wall_s=time.perf_counter() - wall_s,
+            cpu_s=self._engine_cpu_s() - cpu_s,
         )
-        computing.add_done_callback(lambda done: self._finish(selection.batch, began_s, done))
+        return _Computed(members, rows, began_s, report)
 
-    def _compute(self, batch: list[NDArray[np.int64]]) -> _Computed:
-        wall_s, cpu_s = time.perf_counter(), time.thread_time() + self._backend.worker_cpu_s()
-        logits, error = None, None
+    def _engine_cpu_s(self) -> float:
+        return time.thread_time() + self._backend.worker_cpu_s()
+
+    def _rows(self, batch: list[NDArray[np.int64]]) -> list[_Row]:
+        """Logits for each text; where the batch fails, each is tried alone, so that one bad text fails alone."""
         try:
             logits = self._backend.run(batch)
-        except EngineError as failure:
-            error = failure
-        report = BatchReport(
-            size=len(batch),
-            padded_tokens=len(batch) * max(len(ids) for ids in batch),
-            wall_s=time.perf_counter() - wall_s,
-            cpu_s=time.thread_time() + self._backend.worker_cpu_s() - cpu_s,
-        )
-        return _Computed(logits, error, report)
+            if len(logits) != len(batch):
+                raise EngineError(f"the model gave {len(logits)} rows for {len(batch)} texts")
+            return list(logits)
+        except Exception as error:  # noqa: BLE001 - the engine's thread is a border: it outlives any backend's fault
+            _log.error("a batch of %d failed: %r", len(batch), error)
+            if len(batch) == 1:
+                return [error if isinstance(error, EngineError) else EngineError(f"the model failed: {error}")]
+            return [row for token_ids in batch for row in self._rows([token_ids])]
 
-    def _finish(self, batch: _Batch, began_s: float, done: asyncio.Future[_Computed]) -> None:
-        self._computing = 0
-        if done.cancelled():
-            _fail_all(batch, EngineError("the service is shutting down"))
-            return
-        self._dispatch()
-        if (bug := done.exception()) is not None:
-            _fail_all(batch, bug)
-            return
-        computed = done.result()
-        self._observe(computed.report)
-        if computed.logits is None:
-            _fail_all(batch, computed.error or EngineError("the backend gave no logits"))
-            return
-        self._answer(batch, began_s, computed.logits, computed.report)
+    def _tell_loop(self, listener: Callable[[_T], None], news: _T) -> None:
+        try:
+            self._loop.call_soon_threadsafe(listener, news)
+        except RuntimeError:  # the loop was closed before the last batch ended: nobody is left to answer
+            _log.warning("the answers of the last batch were dropped at shutdown")
 
-    def _answer(self, batch: _Batch, began_s: float, logits: NDArray[np.float32], report: BatchReport) -> None:
-        wall_ms = report.wall_s * 1e3
-        for row, waiting in zip(logits, batch, strict=True):
-            queue_ms = (began_s - waiting.entered_s) * 1e3
-            self._observer.waited(queue_ms)
-            if not waiting.item.result.done():
-                timings = CloudTimings(queue_ms, wall_ms / report.size, wall_ms, report.size)
-                waiting.item.result.set_result(BatchedLogits(row, timings))
-
-    def _observe(self, report: BatchReport) -> None:
+    def _deliver(self, computed: _Computed) -> None:
+        report = computed.report
         self._observer.computed(report)
-        rate = report.size / max(report.wall_s, 1e-6)
-        self._items_per_s += (rate - self._items_per_s) * (_SMOOTHING if self._items_per_s else 1.0)
+        wall_ms = report.wall_s * 1e3
+        for waiting, row in zip(computed.members, computed.rows, strict=True):
+            queue_ms = (computed.began_s - waiting.entered_s) * 1e3
+            self._observer.waited(queue_ms)
+            result = waiting.item.result
+            if result.done():
+                continue
+            if isinstance(row, EngineError):
+                result.set_exception(row)
+            else:
+                timings = CloudTimings(queue_ms, wall_ms / report.size, wall_ms, report.size)
+                result.set_result(BatchedLogits(row, timings))
+
+    def _expire(self, expired: _Members) -> None:
+        self._observer.expired(len(expired))
+        _fail(expired, DeadlineExpired, "the deadline passed before the model could run")
 
 
-def _fail_all(batch: _Batch, error: BaseException) -> None:
-    for waiting in batch:
+def _fail(members: _Members, kind: type[Exception], problem: str) -> None:
+    for waiting in members:
         if not waiting.item.result.done():
-            waiting.item.result.set_exception(error)
+            waiting.item.result.set_exception(kind(problem))

@@ -35,8 +35,10 @@ class FullModel:
         """The `count` most probable labels of one row of logits [labels], best first.
 
         Raises:
-            EngineError: the logits are not finite.
+            EngineError: the logits are not finite, or not one for each label.
         """
+        if logits.shape != (len(self.labels),):
+            raise EngineError(f"the graph gave logits of shape {logits.shape} for {len(self.labels)} labels")
         if not np.isfinite(logits).all():
             raise EngineError("the graph gave logits that are not finite")
         chances = probabilities(logits[np.newaxis, :], 1.0)[0]

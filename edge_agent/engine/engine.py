@@ -24,6 +24,6 @@ class Engine(Protocol):
         """Logits [labels] of one text's `token_ids` [tokens]; blocks while it computes.
 
         Raises:
-            EngineError: the graph failed on this input, or gave values that are not finite.
+            EngineError: the graph failed on this input.
         """
         ...

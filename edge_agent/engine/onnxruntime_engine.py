@@ -38,6 +38,7 @@ class OnnxRuntimeEngine:
             )
         self._output_names = [outputs[0].name]
         self._label_count = len(manifest.labels)
+        self._mask = np.ones((1, manifest.preprocessing.max_tokens), np.int64)
 
     @property
     def description(self) -> str:
@@ -48,15 +49,13 @@ class OnnxRuntimeEngine:
         """See `Engine`."""
         feeds = {_IDS: token_ids[np.newaxis, :]}
         if _MASK in self._input_names:
-            feeds[_MASK] = np.ones((1, token_ids.shape[0]), np.int64)
+            feeds[_MASK] = self._mask[:, : token_ids.shape[0]]
         try:
             batch: NDArray[np.float32] = self._session.run(self._output_names, feeds)[0]
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
             raise EngineError(f"ONNX Runtime failed on {token_ids.shape[0]} tokens: {error}") from error
         if batch.shape != (1, self._label_count):
             raise EngineError(f"the graph gave logits of shape {batch.shape} for {self._label_count} labels")
-        if not np.isfinite(batch).all():
-            raise EngineError("the graph gave logits that are not finite")
         logits: NDArray[np.float32] = batch[0]
         return logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from shared.clock import Clock
 from shared.errors import CloudOverloaded, CloudRefused, CloudTimedOut, CloudUnavailable, EscalationError
 from shared.types import EscalationAnswer, EscalationRequest, Reason
 
+_log = logging.getLogger(__name__)
 _REASONS: dict[type[EscalationError], Reason] = {
     CloudUnavailable: Reason.CLOUD_UNAVAILABLE,
     CloudTimedOut: Reason.CLOUD_TIMED_OUT,
@@ -53,6 +55,7 @@ class Escalator:
         self._timeout_s = timeout_s
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._was_closed = True
         self._not_before_s = float("-inf")
 
     def link_state(self) -> BreakerState:
@@ -73,9 +76,11 @@ class Escalator:
             with ticket.call():
                 answer = await self._call(permit, request, min(budget_s, self._timeout_s))
         except EscalationError as error:
+            self._tell_of_change(str(error))
             return EscalationResult(None, _REASONS[type(error)], self._since_ms(began_s))
         finally:
             self._in_flight -= 1
+        self._tell_of_change("the cloud answers")
         return EscalationResult(answer, None, self._since_ms(began_s))
 
     def _permit(self, budget_s: float) -> Permit | Reason:
@@ -104,6 +109,12 @@ class Escalator:
             raise
         self._breaker.succeeded(permit)
         return answer
+
+    def _tell_of_change(self, why: str) -> None:
+        is_closed = self.link_state() is BreakerState.CLOSED
+        if is_closed != self._was_closed:
+            self._was_closed = is_closed
+            _log.warning("the way to the cloud is %s: %s", "open again" if is_closed else "given up for now", why)
 
     def _since_ms(self, began_s: float) -> float:
         return (self._clock.monotonic_s() - began_s) * 1e3

@@ -1,0 +1,1 @@
+"""Certifies the gate: from predictions on held-out data to thresholds with a proven kept risk. Pure."""

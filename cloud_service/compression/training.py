@@ -1,0 +1,122 @@
+"""The training loop: seeded by epoch, checkpointed after each, so that a killed run ends as an unbroken one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cloud_service.compression.checkpoint import (
+    TrainingState,
+    load_into,
+    load_state,
+    save_state,
+    save_weights,
+)
+from cloud_service.compression.config import TrainingConfig
+from cloud_service.compression.progress import ProgressReport
+
+HEAD_PREFIX = "head."
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What to train and how to judge it.
+
+    `epoch_losses(epoch)` yields one scalar loss for each of `steps_per_epoch` batches, computed when
+    asked for; `accuracy()` is measured on the validation part, in evaluation mode.
+    """
+
+    name: str
+    model: nn.Module
+    steps_per_epoch: int
+    epoch_losses: Callable[[int], Iterable[Tensor]]
+    accuracy: Callable[[], float]
+
+
+def train(task: TrainingTask, config: TrainingConfig, folder: Path, seed: int, report: ProgressReport) -> float:
+    """Train, resuming from `folder` where a checkpoint is there; leave the model at its best epoch.
+
+    Writes `state.pt` after each epoch and `best.safetensors` at each new best.
+
+    Returns:
+        Accuracy of the best epoch on the validation part, 0 to 1.
+
+    Raises:
+        CheckpointError: the checkpoint in `folder` is damaged or of another model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = _optimizer(task.model, config)
+    state = _resume(folder / "state.pt", task.model, optimizer)
+    total = config.epochs * task.steps_per_epoch
+    bar = report.start(f"training {task.name}", total, state.epoch * task.steps_per_epoch)
+    for epoch in range(state.epoch, config.epochs):
+        torch.manual_seed(seed * 10_007 + epoch)
+        task.model.train()
+        for index, loss in enumerate(task.epoch_losses(epoch)):
+            factor = _schedule(epoch * task.steps_per_epoch + index, total, config.warmup_ratio)
+            _step(task.model, optimizer, loss, factor)
+            report.step(bar)
+        task.model.eval()
+        _close_epoch(task, state, folder, optimizer)
+        report.say(f"{task.name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {state.history[-1]:.4f}")
+    report.finish(bar)
+    load_into(task.model, folder / "best.safetensors")
+    task.model.eval()
+    return state.best_accuracy
+
+
+def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    head = [p for name, p in model.named_parameters() if name.startswith(HEAD_PREFIX)]
+    body = [p for name, p in model.named_parameters() if not name.startswith(HEAD_PREFIX)]
+    groups = [
+        {"params": [p for p in body if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in body if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": head, "weight_decay": config.weight_decay, "lr": config.head_learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimizer
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.AdamW) -> TrainingState:
+    state = load_state(path)
+    if state is None:
+        return TrainingState()
+    model.load_state_dict(state.model)
+    optimizer.load_state_dict(state.optimizer)
+    return state
+
+
+def _schedule(step: int, total: int, warmup_ratio: float) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warmup = max(1, round(total * warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _step(model: nn.Module, optimizer: torch.optim.AdamW, loss: Tensor, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    optimizer.step()
+
+
+def _close_epoch(task: TrainingTask, state: TrainingState, folder: Path, optimizer: torch.optim.AdamW) -> None:
+    accuracy = task.accuracy()
+    state.epoch += 1
+    state.history.append(accuracy)
+    if accuracy >= state.best_accuracy:
+        state.best_accuracy, state.best_epoch = accuracy, state.epoch
+        save_weights(folder / "best.safetensors", task.model.state_dict())
+    state.model, state.optimizer = task.model.state_dict(), optimizer.state_dict()
+    save_state(folder / "state.pt", state)

@@ -1,0 +1,1 @@
+"""The operator's page: plain HTML made here, kept live by server-sent events."""

@@ -1,0 +1,1 @@
+"""Telemetry ingest: from what devices say over MQTT to booked counts."""

@@ -1,0 +1,170 @@
+"""The book: what has been committed, and what a batch of messages changes. Pure.
+
+`plan` says what to write and changes nothing; `applied` takes the plan over once the store has committed it. So the
+book always equals the store, also when a commit fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cloud_service.fleet.buckets import Bucket, CountKey, buckets_at, count_keys
+from cloud_service.fleet.deltas import Series, Snapshot, increase
+from cloud_service.fleet.inbox import Batch, HeardTelemetry
+from cloud_service.fleet.presence import DeviceState, after_presence, after_telemetry
+from cloud_service.fleet.tally import NOTHING, Tally
+from shared.errors import MessageError
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """The newest booked word of one series. `heard_s`: server's clock, seconds since 1970-01-01 UTC."""
+
+    series: Series
+    snapshot: Snapshot
+    model_digest: str
+    gate_score: str
+    gate_threshold: float | None
+    cloud_link: str
+    heard_s: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The rows that one transaction writes, each whole. `outdated` and `refused` count messages that change nothing."""
+
+    devices: Mapping[str, DeviceState] = field(default_factory=dict)
+    states: Mapping[Series, ModelState] = field(default_factory=dict)
+    counts: Mapping[CountKey, Tally] = field(default_factory=dict)
+    outdated: int = 0
+    refused: int = 0
+
+
+class Book:
+    """Begins with what the store holds."""
+
+    def __init__(self, devices: Iterable[DeviceState], states: Iterable[ModelState]) -> None:
+        self._devices = {device.device_id: device for device in devices}
+        self._states = {state.series: state for state in states}
+        self._counts: dict[Bucket, dict[CountKey, Tally]] = {}
+
+    @property
+    def devices(self) -> Iterable[DeviceState]:
+        """Every device ever heard."""
+        return self._devices.values()
+
+    def turn_to(self, now_s: int) -> frozenset[Bucket]:
+        """Close the buckets of other times; returns those of `now_s` whose counts `open` must be given first."""
+        needed = buckets_at(now_s)
+        self._counts = {bucket: counts for bucket, counts in self._counts.items() if bucket in needed}
+        return needed - self._counts.keys()
+
+    def open(self, bucket: Bucket, counts: Mapping[CountKey, Tally]) -> None:
+        """Go on counting in `bucket` from the counts that the store holds of it."""
+        self._counts[bucket] = dict(counts)
+
+    def plan(self, batch: Batch, now_s: int) -> Changes:
+        """What `batch` changes when it is booked at `now_s`. Its buckets must be open."""
+        plan = _Plan(self, now_s)
+        for heard in batch.telemetry:
+            plan.book(heard)
+        for word in batch.presences:
+            before = plan.device(word.presence.device_id)
+            plan.put(after_presence(before, word.presence, word.heard_s, retained=word.retained))
+        return plan.changes()
+
+    def applied(self, changes: Changes) -> None:
+        """The store has committed `changes`."""
+        self._devices.update(changes.devices)
+        self._states.update(changes.states)
+        for key, tally in changes.counts.items():
+            self._counts[key.bucket][key] = tally
+
+    def device(self, device_id: str) -> DeviceState | None:
+        """What is committed of a device."""
+        return self._devices.get(device_id)
+
+    def state(self, series: Series) -> ModelState | None:
+        """What is committed of a series."""
+        return self._states.get(series)
+
+    def tally(self, key: CountKey) -> Tally:
+        """What is committed under `key`, in an open bucket."""
+        return self._counts[key.bucket].get(key, NOTHING)
+
+    def forgettable(self, before_s: int) -> tuple[Series, ...]:
+        """Series of ended boots that were last heard before `before_s`. A running boot's are never forgotten."""
+        return tuple(
+            series for series, state in self._states.items() if state.heard_s < before_s and self._has_ended(series)
+        )
+
+    def forget(self, forgotten: Iterable[Series]) -> None:
+        """The store has deleted these series."""
+        for series in forgotten:
+            self._states.pop(series, None)
+
+    def _has_ended(self, series: Series) -> bool:
+        device = self._devices.get(series.device_id)
+        return device is not None and device.boot_id != series.boot_id
+
+
+class _Plan:
+    """Changes in the making, on top of a book."""
+
+    def __init__(self, book: Book, now_s: int) -> None:
+        self._book = book
+        self._now_s = now_s
+        self._devices: dict[str, DeviceState] = {}
+        self._states: dict[Series, ModelState] = {}
+        self._counts: dict[CountKey, Tally] = {}
+        self._outdated = 0
+        self._refused = 0
+
+    def device(self, device_id: str) -> DeviceState | None:
+        return self._devices.get(device_id) or self._book.device(device_id)
+
+    def put(self, device: DeviceState) -> None:
+        if device != self._book.device(device.device_id):
+            self._devices[device.device_id] = device
+
+    def book(self, heard: HeardTelemetry) -> None:
+        series = heard.series
+        last = self._book.state(series)
+        try:
+            grown = increase(last.snapshot if last else None, heard.snapshot)
+        except MessageError:
+            self._refused += 1
+            return
+        if grown is None:
+            self._outdated += 1
+            return
+        self._states[series] = _state_of(heard)
+        self.put(
+            after_telemetry(
+                self.device(series.device_id), series.device_id, series.boot_id, heard.heard_s, retained=heard.retained
+            )
+        )
+        if not grown.is_nothing:
+            self._count(series, grown)
+
+    def changes(self) -> Changes:
+        return Changes(self._devices, self._states, self._counts, self._outdated, self._refused)
+
+    def _count(self, series: Series, grown: Tally) -> None:
+        for key in count_keys(series.device_id, series.model, series.model_version, series.variant, self._now_s):
+            before = self._counts.get(key)
+            self._counts[key] = (self._book.tally(key) if before is None else before) + grown
+
+
+def _state_of(heard: HeardTelemetry) -> ModelState:
+    told = heard.telemetry
+    return ModelState(
+        heard.series,
+        heard.snapshot,
+        told.model.digest,
+        told.gate_score,
+        told.gate_threshold,
+        told.cloud_link,
+        heard.heard_s,
+    )

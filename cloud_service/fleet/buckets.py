@@ -1,0 +1,68 @@
+"""How time is cut for counting. Pure.
+
+Every increase is booked into one bucket of each width, by the server's clock at its arrival. Width 0 is the one
+bucket of all time, which is never pruned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ALL_TIME_S = 0
+MINUTE_S = 60
+TEN_MINUTES_S = 600
+HOUR_S = 3600
+FINE_S = 10
+WHOLE_FLEET = ""
+"""Stands in a device's place where all devices are counted together."""
+
+FLEET_WIDTHS_S = (ALL_TIME_S, FINE_S, MINUTE_S, TEN_MINUTES_S, HOUR_S)
+DEVICE_WIDTHS_S = (MINUTE_S, HOUR_S)
+_HOURS_KEPT_S = 30 * 24 * HOUR_S
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """`width_s` seconds from `starts_s` (seconds since 1970-01-01 UTC) on."""
+
+    width_s: int
+    starts_s: int
+
+
+@dataclass(frozen=True)
+class CountKey:
+    """Whose counts, in which bucket."""
+
+    bucket: Bucket
+    device_id: str
+    model: str
+    model_version: str
+    variant: str
+
+
+def bucket_at(width_s: int, now_s: int) -> Bucket:
+    """The bucket of this width that holds the moment `now_s`."""
+    return Bucket(width_s, now_s - now_s % width_s if width_s else 0)
+
+
+def buckets_at(now_s: int) -> frozenset[Bucket]:
+    """Every bucket that an increase heard at `now_s` is booked into."""
+    return frozenset(bucket_at(width_s, now_s) for width_s in FLEET_WIDTHS_S)
+
+
+def count_keys(device_id: str, model: str, model_version: str, variant: str, now_s: int) -> Iterator[CountKey]:
+    """Where an increase of this device and model is booked: for the whole fleet, and for the device."""
+    for owner, widths_s in ((WHOLE_FLEET, FLEET_WIDTHS_S), (device_id, DEVICE_WIDTHS_S)):
+        for width_s in widths_s:
+            yield CountKey(bucket_at(width_s, now_s), owner, model, model_version, variant)
+
+
+def kept_since(now_s: int, retention_s: int) -> dict[int, int]:
+    """By width: buckets that start before this second are pruned. `retention_s` is meant for minutes."""
+    return {
+        FINE_S: now_s - HOUR_S,
+        MINUTE_S: now_s - retention_s,
+        TEN_MINUTES_S: now_s - retention_s,
+        HOUR_S: now_s - max(retention_s, _HOURS_KEPT_S),
+    }

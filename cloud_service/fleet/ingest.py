@@ -1,0 +1,206 @@
+"""Takes messages in, and books them into the store at every interval."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+
+from cloud_service.fleet.book import Book, Changes, ModelState
+from cloud_service.fleet.buckets import Bucket, CountKey, kept_since
+from cloud_service.fleet.deltas import Series
+from cloud_service.fleet.inbox import Batch, Inbox, InboxStatistics
+from cloud_service.fleet.presence import DeviceState
+from cloud_service.fleet.pruning import PruneRule
+from cloud_service.fleet.status import FleetStatus
+from cloud_service.fleet.tally import Tally
+from shared.clock import Clock
+from shared.errors import StorageError, StoreTaken
+from shared.mqtt import Message
+
+_log = logging.getLogger(__name__)
+_INBOX_CAPACITY = 65_536
+_FULL_RECHECK_S = 1.0
+_Result = TypeVar("_Result")
+
+
+class Store(Protocol):
+    """What ingest asks of the store; see `cloud_service.storage.fleet_store.FleetStore`. Blocking."""
+
+    def claim(self, status: FleetStatus) -> None:
+        """Become the one writer."""
+        ...
+
+    def load(self) -> tuple[list[DeviceState], list[ModelState]]:
+        """Everything booked last."""
+        ...
+
+    def load_counts(self, bucket: Bucket) -> dict[CountKey, Tally]:
+        """What is counted in a bucket."""
+        ...
+
+    def commit(self, changes: Changes, status: FleetStatus) -> None:
+        """Write all or nothing."""
+        ...
+
+    def prune(self, kept_since: Mapping[int, int], forgotten: Sequence[Series]) -> int:
+        """Delete what is too old."""
+        ...
+
+
+@dataclass(frozen=True)
+class BrokerState:
+    """What the page is told of the broker."""
+
+    address: str
+    is_connected: bool
+    error: str
+
+
+@dataclass(frozen=True)
+class IngestStatistics:
+    """Counts since the start; `lag_s`: how long the oldest booked message of the last commit had waited."""
+
+    inbox: InboxStatistics
+    commits: int
+    commit_failures: int
+    commit_seconds: float
+    outdated: int
+    refused: int
+    lag_s: float
+    last_commit_s: int
+    devices_online: int
+    devices_offline: int
+
+
+class Ingest:
+    """Cumulative counts in, booked increases out. What the store cannot take now is kept and tried again."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        broker: Callable[[], BrokerState],
+        *,
+        commit_interval_s: float,
+        retention_s: int,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._broker = broker
+        self._interval_s = commit_interval_s
+        self._retention_s = retention_s
+        self._inbox = Inbox(_INBOX_CAPACITY)
+        self._book: Book | None = None
+        self._prune_rule = PruneRule()
+        self._one_thread = CapacityLimiter(1)
+        self._drained = anyio.Event()
+        self._started_s = self._now_s()
+        self._commits = self._failures = self._outdated = self._refused = 0
+        self._commit_seconds = self._lag_s = 0.0
+        self._last_commit_s = self._online = self._offline = 0
+
+    async def take(self, message: Message) -> None:
+        """Take one message in; waits while there is no room."""
+        while self._inbox.is_full:
+            with anyio.move_on_after(_FULL_RECHECK_S):
+                await self._drained.wait()
+        self._inbox.take_in(message, self._now_s())
+
+    async def open(self) -> None:
+        """Become the store's writer.
+
+        Raises:
+            StorageError: the store cannot be used.
+        """
+        await self._in_thread(lambda: self._store.claim(self._status()))
+
+    async def run(self) -> None:
+        """Commit at every interval, until cancelled.
+
+        Raises:
+            StoreTaken: another fleet service has claimed the store.
+        """
+        while True:
+            await self._clock.sleep(self._interval_s)
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Book what has been heard; on failure it waits for the next time.
+
+        Raises:
+            StoreTaken: another fleet service has claimed the store.
+        """
+        batch = self._inbox.drain()
+        self._drained.set()
+        self._drained = anyio.Event()
+        began_s = self._clock.monotonic_s()
+        try:
+            await self._in_thread(lambda: self._book_batch(batch))
+        except StoreTaken:
+            raise
+        except StorageError as error:
+            self._failures += 1
+            self._inbox.put_back(batch)
+            _log.error("nothing was booked, trying again: %s", error)
+        else:
+            self._commits += 1
+        self._commit_seconds += self._clock.monotonic_s() - began_s
+
+    def statistics(self) -> IngestStatistics:
+        """See `IngestStatistics`."""
+        return IngestStatistics(
+            self._inbox.statistics(),
+            self._commits,
+            self._failures,
+            self._commit_seconds,
+            self._outdated,
+            self._refused,
+            self._lag_s,
+            self._last_commit_s,
+            self._online,
+            self._offline,
+        )
+
+    def _book_batch(self, batch: Batch) -> None:
+        """In the worker thread. After a failure the book is read anew: whether a commit took hold may be unknown."""
+        book, self._book = self._book or Book(*self._store.load()), None
+        now_s = self._now_s()
+        for bucket in book.turn_to(now_s):
+            book.open(bucket, self._store.load_counts(bucket))
+        changes = book.plan(batch, now_s)
+        self._store.commit(changes, self._status())
+        book.applied(changes)
+        self._note(book, batch, changes, now_s)
+        if self._prune_rule.is_due(self._clock.unix_s(), self._clock.monotonic_s()):
+            self._prune(book, now_s)
+        self._book = book
+
+    def _prune(self, book: Book, now_s: int) -> None:
+        forgotten = book.forgettable(now_s - self._retention_s)
+        gone = self._store.prune(kept_since(now_s, self._retention_s), forgotten)
+        book.forget(forgotten)
+        _log.debug("pruned %d rows", gone)
+
+    def _note(self, book: Book, batch: Batch, changes: Changes, now_s: int) -> None:
+        heard = (*(each.heard_s for each in batch.telemetry), *(each.heard_s for each in batch.presences))
+        self._lag_s = max(0.0, now_s - min(heard, default=now_s))
+        self._last_commit_s = now_s
+        self._outdated += changes.outdated
+        self._refused += changes.refused
+        online = [device.is_online for device in book.devices]
+        self._online, self._offline = sum(online), len(online) - sum(online)
+
+    def _status(self) -> FleetStatus:
+        broker = self._broker()
+        return FleetStatus(self._started_s, self._now_s(), broker.address, broker.is_connected, broker.error)
+
+    def _now_s(self) -> int:
+        return int(self._clock.unix_s())
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        return await to_thread.run_sync(work, limiter=self._one_thread)

@@ -1,0 +1,54 @@
+"""Who is there. Pure.
+
+A device's own word (and the last will that the broker keeps for it) decides. The will of an earlier boot may
+arrive, or be retained, after a later boot has begun: it says nothing of the later one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from shared.types import Presence
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """What is known of one device. Times are the server's, in seconds since 1970-01-01 UTC.
+
+    `last_seen_s` is None until the device has been heard live, not only through what the broker retained.
+    """
+
+    device_id: str
+    boot_id: str
+    is_online: bool
+    agent_version: str
+    first_heard_s: int
+    last_seen_s: int | None = None
+
+
+def after_presence(state: DeviceState | None, presence: Presence, now_s: int, *, retained: bool) -> DeviceState:
+    """The state once `presence` was heard. `retained`: the broker kept it from before we subscribed."""
+    if state is None:
+        state = DeviceState(presence.device_id, presence.boot_id, presence.online, presence.agent_version, now_s)
+    if not presence.online:
+        return replace(state, is_online=False) if presence.boot_id == state.boot_id else state
+    return replace(
+        state,
+        boot_id=presence.boot_id,
+        is_online=True,
+        agent_version=presence.agent_version,
+        last_seen_s=state.last_seen_s if retained else now_s,
+    )
+
+
+def after_telemetry(
+    state: DeviceState | None, device_id: str, boot_id: str, now_s: int, *, retained: bool
+) -> DeviceState:
+    """The state once newer counts were heard. Live ones of another boot prove that this boot is running now."""
+    if state is None:
+        state = DeviceState(device_id, boot_id, not retained, "", now_s)
+    if retained:
+        return state
+    if boot_id != state.boot_id:
+        state = replace(state, boot_id=boot_id, is_online=True)
+    return replace(state, last_seen_s=now_s)

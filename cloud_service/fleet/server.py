@@ -1,0 +1,128 @@
+"""The fleet service's process: broker in, store out, and an ordered end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+from prometheus_client import CollectorRegistry, start_http_server
+
+from cloud_service.config import BrokerSettings, CloudSettings, FleetSettings
+from cloud_service.fleet.ingest import BrokerState, Ingest
+from cloud_service.fleet.metrics import FleetCollector
+from cloud_service.storage.engine import open_engine
+from cloud_service.storage.fleet_store import FleetStore
+from shared.clock import Clock, SystemClock
+from shared.errors import ConfigurationError, StoreTaken
+from shared.mqtt import BrokerAddress, BrokerLink
+from shared.secret_files import read_secret
+from shared.topics import ALL_PRESENCE, ALL_TELEMETRY
+
+_log = logging.getLogger(__name__)
+
+
+class FleetService:
+    """One link to the broker, and the ingest behind it."""
+
+    def __init__(self, settings: CloudSettings, store: FleetStore, clock: Clock) -> None:
+        """Raises: ConfigurationError: the broker's password file cannot be read."""
+        self._address = broker_address(settings.broker)
+        self.ingest = Ingest(
+            store,
+            clock,
+            self._broker_state,
+            commit_interval_s=settings.fleet.commit_interval_ms / 1e3,
+            retention_s=settings.fleet.retention_minutes * 60,
+        )
+        self.link = BrokerLink(
+            self._address,
+            settings.fleet.client_id,
+            clock,
+            subscriptions=(ALL_PRESENCE, ALL_TELEMETRY),
+            on_message=self.ingest.take,
+        )
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Ingest until `stopped`; what has been heard by then is booked.
+
+        Raises:
+            StorageError: the store cannot be opened, or another fleet service has taken it.
+        """
+        await self.ingest.open()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.link.run)
+            tasks.start_soon(self._ingest_until_taken, stopped)
+            await stopped.wait()
+            tasks.cancel_scope.cancel()
+        await self.ingest.commit()
+
+    async def _ingest_until_taken(self, stopped: asyncio.Event) -> None:
+        try:
+            await self.ingest.run()
+        except StoreTaken:
+            stopped.set()  # the last commit, above, meets the same error and carries it out
+
+    def _broker_state(self) -> BrokerState:
+        told = self.link.statistics()
+        return BrokerState(f"{self._address.host}:{self._address.port}", told.connected, told.last_error)
+
+
+def run_fleet(settings: CloudSettings) -> None:
+    """Ingest telemetry until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError, StorageError: it cannot start or go on; the text says why.
+    """
+    engine = open_engine(settings.storage_url(), writes=True)
+    store = FleetStore(engine)
+    service = FleetService(settings, store, SystemClock())
+    try:
+        asyncio.run(_run_until_stopped(service, settings.fleet))
+    finally:
+        store.close()
+
+
+def broker_address(settings: BrokerSettings) -> BrokerAddress:
+    """Where the broker is, and the fleet service's login there.
+
+    Raises:
+        ConfigurationError: the password file cannot be read.
+    """
+    password = read_secret("broker.password_file", settings.password_file) if settings.password_file else None
+    return BrokerAddress(
+        settings.host,
+        settings.port,
+        username=settings.username,
+        password=password,
+        ca_file=str(settings.ca_file) if settings.ca_file else None,
+    )
+
+
+async def _run_until_stopped(service: FleetService, settings: FleetSettings) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    with _metrics(service, settings) as port:
+        _log.info("fleet service ready, metrics on %s:%d", settings.metrics_host, port)
+        await service.run(stopped)
+    _log.info("fleet service stopped")
+
+
+@contextmanager
+def _metrics(service: FleetService, settings: FleetSettings) -> Iterator[int]:
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(service.ingest.statistics, service.link.statistics))
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    except OSError as error:
+        address = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise ConfigurationError(f"the fleet service's metrics cannot listen on {address}: {error}") from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()

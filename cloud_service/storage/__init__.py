@@ -1,0 +1,1 @@
+"""Where telemetry is kept: SQLAlchemy Core over SQLite or PostgreSQL, schema by Alembic."""

@@ -1,0 +1,209 @@
+"""The store as the operator's page reads it: one consistent look. Blocking: call from a worker thread."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud_service.fleet.book import ModelState
+from cloud_service.fleet.buckets import ALL_TIME_S, FINE_S, WHOLE_FLEET, CountKey
+from cloud_service.fleet.presence import DeviceState
+from cloud_service.fleet.status import FleetStatus
+from cloud_service.fleet.tally import Tally, total
+from cloud_service.storage import tables
+from cloud_service.storage.rows import count_of, device_of, state_of, status_of
+from cloud_service.storage.schema import is_current
+from shared.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the page wants to know. Times in seconds since 1970-01-01 UTC.
+
+    `chart_*`: buckets for the charts; `figures_*`: buckets whose sum is shown; `recent_since_s`: begin of "now";
+    `seen_since_s`: a device heard since then is not silent.
+    """
+
+    chart_width_s: int
+    chart_since_s: int
+    figures_width_s: int
+    figures_since_s: int
+    recent_since_s: int
+    seen_since_s: int
+    until_s: int
+    device_limit: int
+
+
+@dataclass(frozen=True)
+class DeviceReading:
+    """One device, the models that its present boot runs, newest word first, and its counts by model."""
+
+    state: DeviceState
+    models: tuple[ModelState, ...]
+    tallies: dict[str, Tally]
+
+
+@dataclass(frozen=True)
+class DeviceCounts:
+    """Devices by presence. `silent`: said to be online, not heard for long."""
+
+    online: int
+    silent: int
+    offline: int
+
+
+@dataclass(frozen=True)
+class FleetReading:
+    """The answer. `devices` are at most the limit, by id; `in_flight` and `calls_in_flight` are of online devices."""
+
+    status: FleetStatus | None
+    device_counts: DeviceCounts
+    devices: tuple[DeviceReading, ...]
+    chart: dict[int, Tally]
+    figures: Tally
+    recent: Tally
+    all_time: Tally
+    in_flight: int
+    calls_in_flight: int
+
+
+class FleetReader:
+    """Reads only, from any process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._is_ready = False
+
+    def read(self, question: Question) -> FleetReading | None:
+        """One consistent look; None while the fleet service has not set up the store.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        try:
+            with self._engine.begin() as connection:
+                self._is_ready = self._is_ready or is_current(connection)
+                return _read(connection, question) if self._is_ready else None
+        except SQLAlchemyError as error:
+            self._is_ready = False
+            raise StorageError(f"the store cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+
+def _read(connection: Connection, question: Question) -> FleetReading:
+    until_s = question.until_s
+    chart = _fleet_counts(connection, question.chart_width_s, question.chart_since_s, until_s)
+    figures = _fleet_counts(connection, question.figures_width_s, question.figures_since_s, until_s)
+    recent = _fleet_counts(connection, FINE_S, question.recent_since_s, until_s)
+    all_time = _fleet_counts(connection, ALL_TIME_S, 0, until_s)
+    in_flight, calls_in_flight = _in_flight(connection)
+    return FleetReading(
+        _status(connection),
+        _device_counts(connection, question.seen_since_s),
+        _devices(connection, question),
+        _by_start(chart),
+        total(tally for _, tally in figures),
+        total(tally for _, tally in recent),
+        total(tally for _, tally in all_time),
+        in_flight,
+        calls_in_flight,
+    )
+
+
+def _status(connection: Connection) -> FleetStatus | None:
+    row = connection.execute(select(tables.fleet_status)).mappings().first()
+    return None if row is None else status_of(row)
+
+
+def _fleet_counts(connection: Connection, width_s: int, since_s: int, until_s: int) -> list[tuple[CountKey, Tally]]:
+    return _counts(connection, width_s, [WHOLE_FLEET], since_s, until_s)
+
+
+def _counts(
+    connection: Connection, width_s: int, owners: Sequence[str], since_s: int, until_s: int
+) -> list[tuple[CountKey, Tally]]:
+    columns = tables.counts.c
+    query = select(tables.counts).where(
+        columns.width_s == width_s,
+        columns.device_id.in_(owners),
+        columns.starts_s >= since_s,
+        columns.starts_s < until_s,
+    )
+    return [count_of(row) for row in connection.execute(query).mappings()]
+
+
+def _by_start(counts: Iterable[tuple[CountKey, Tally]]) -> dict[int, Tally]:
+    by_start: dict[int, Tally] = {}
+    for key, tally in counts:
+        before = by_start.get(key.bucket.starts_s)
+        by_start[key.bucket.starts_s] = tally if before is None else before + tally
+    return by_start
+
+
+def _in_flight(connection: Connection) -> tuple[int, int]:
+    states, devices = tables.model_states.c, tables.devices.c
+    query = (
+        select(func.coalesce(func.sum(states.in_flight), 0), func.coalesce(func.sum(states.calls_in_flight), 0))
+        .join_from(tables.model_states, tables.devices, _is_present_boot())
+        .where(devices.is_online)
+    )
+    in_flight, calls_in_flight = connection.execute(query).one()
+    return int(in_flight), int(calls_in_flight)
+
+
+def _device_counts(connection: Connection, seen_since_s: int) -> DeviceCounts:
+    columns = tables.devices.c
+    query = select(columns.is_online, columns.last_seen_s >= seen_since_s, func.count()).group_by(
+        columns.is_online, columns.last_seen_s >= seen_since_s
+    )
+    online = silent = offline = 0
+    for is_online, was_seen, number in connection.execute(query):
+        if not is_online:
+            offline += number
+        elif was_seen:
+            online += number
+        else:
+            silent += number
+    return DeviceCounts(online, silent, offline)
+
+
+def _devices(connection: Connection, question: Question) -> tuple[DeviceReading, ...]:
+    query = select(tables.devices).order_by(tables.devices.c.device_id).limit(question.device_limit)
+    devices = [device_of(row) for row in connection.execute(query).mappings()]
+    names = [device.device_id for device in devices]
+    models = _models(connection, names)
+    tallies: dict[str, dict[str, Tally]] = defaultdict(dict)
+    for key, tally in _counts(connection, question.figures_width_s, names, question.figures_since_s, question.until_s):
+        of_device = tallies[key.device_id]
+        of_device[key.model] = of_device[key.model] + tally if key.model in of_device else tally
+    return tuple(
+        DeviceReading(device, tuple(models[device.device_id].values()), tallies[device.device_id]) for device in devices
+    )
+
+
+def _models(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, ModelState]]:
+    """By device and model: the newest word of the present boot."""
+    columns = tables.model_states.c
+    query = (
+        select(tables.model_states)
+        .join_from(tables.model_states, tables.devices, _is_present_boot())
+        .where(columns.device_id.in_(names))
+        .order_by(columns.device_id, columns.model, columns.heard_s, columns.sequence)
+    )
+    models: dict[str, dict[str, ModelState]] = defaultdict(dict)
+    for row in connection.execute(query).mappings():
+        state = state_of(row)
+        models[state.series.device_id][state.series.model] = state
+    return models
+
+
+def _is_present_boot() -> ColumnElement[bool]:
+    states, devices = tables.model_states.c, tables.devices.c
+    return and_(states.device_id == devices.device_id, states.boot_id == devices.boot_id)

@@ -1,0 +1,76 @@
+"""The parts of a data set never mix, and bad files say what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud_service.compression.dataset import dataset_folder, load_splits, read_rows
+from cloud_service.compression.errors import DatasetError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    labels = [f"label_{number}" for number in range(5)]
+    rows = [f'"question {i}, with a comma",{labels[i % 5]}' for i in range(400)]
+    (tmp_path / "train.csv").write_text("text,category\n" + "\n".join(rows), encoding="utf-8")
+    (tmp_path / "test.csv").write_text('text,category\n"two\nlines",label_3\n', encoding="utf-8")
+    return tmp_path
+
+
+def test_every_question_is_in_exactly_one_part(folder: Path) -> None:
+    splits = load_splits(folder, 60, 100, seed=3)
+    parts = [splits.train, splits.validation, splits.calibration]
+    assert [len(part) for part in parts] == [240, 60, 100]
+    assert sorted(text for part in parts for text in part.texts) == sorted(
+        text for text, _ in read_rows(folder / "train.csv")
+    )
+
+
+def test_the_split_depends_on_the_seed_alone(folder: Path) -> None:
+    first, again, other = (load_splits(folder, 60, 100, seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first.calibration.digest() != other.calibration.digest()
+
+
+def test_the_validation_part_has_each_label_by_its_share(folder: Path) -> None:
+    counts = np.bincount(load_splits(folder, 60, 100, seed=3).validation.label_ids, minlength=5)
+    assert counts.min() >= 10 and counts.max() <= 14
+
+
+def test_a_question_may_span_lines(folder: Path) -> None:
+    assert load_splits(folder, 60, 100, seed=3).test.texts == ("two\nlines",)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("question,label\na,b\n", "needs the columns text and category"),
+        ("text,category\na,b\n ,c\n", "row 2 has an empty text"),
+        ("text,category\na,b\nc\n", "row 2 has an empty text or category"),
+    ],
+)
+def test_a_malformed_file_says_what_is_wrong(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DatasetError, match=complaint):
+        read_rows(path)
+
+
+def test_a_label_of_the_test_file_alone_is_an_error(folder: Path) -> None:
+    (folder / "test.csv").write_text("text,category\nwhat,surprise\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="surprise"):
+        load_splits(folder, 60, 100, seed=3)
+
+
+def test_too_few_rows_to_split_is_an_error(folder: Path) -> None:
+    with pytest.raises(DatasetError, match="400 rows are too few"):
+        load_splits(folder, 200, 200, seed=3)
+
+
+def test_a_missing_data_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_DATASETS", str(tmp_path))
+    with pytest.raises(DatasetError, match="set TANDEM_DATASETS"):
+        dataset_folder("banking77")

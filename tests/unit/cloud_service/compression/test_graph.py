@@ -1,0 +1,116 @@
+"""The exported graph says what torch says, alone, padded and in a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_service.compression.classifier import ErnieClassifier
+from cloud_service.compression.config import ShapeConfig
+from cloud_service.compression.encoding import pad_batch
+from cloud_service.compression.errors import ExportError
+from cloud_service.compression.evaluation import compute_logits
+from cloud_service.compression.export import export_classifier, graph_source, largest_difference
+from cloud_service.compression.graph import write_graph
+from cloud_service.compression.graph_session import GraphSession
+from cloud_service.compression.weight_format import Float16Storage, Float32Weights, Int8Dynamic
+
+VOCABULARY, LABELS, MAX_LENGTH = 300, 7, 24
+SHAPES = {
+    "grouped": ShapeConfig(layers=3, hidden_size=64, attention_heads=8, key_value_heads=2, head_size=16, ffn_size=96),
+    "one layer": ShapeConfig(layers=1, hidden_size=48, attention_heads=3, key_value_heads=3, head_size=16, ffn_size=40),
+    "heads wider than the model": ShapeConfig(
+        layers=2, hidden_size=64, attention_heads=6, key_value_heads=3, head_size=16, ffn_size=80
+    ),
+}
+
+
+def random_classifier(shape: ShapeConfig, seed: int = 0) -> ErnieClassifier:
+    """Weights large enough that a mistake anywhere would be seen in the logits."""
+    torch.manual_seed(seed)
+    model = ErnieClassifier(shape, VOCABULARY, LABELS, MAX_LENGTH).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(mean=0.0 if parameter.dim() > 1 else 1.0, std=0.12)
+    return model
+
+
+def token_sequences(seed: int = 0) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    return [random.integers(1, VOCABULARY, size).tolist() for size in (5, 1, 17, MAX_LENGTH, 9)]
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_the_graph_agrees_with_transformers_ernie(shape: ShapeConfig, tmp_path: Path) -> None:
+    model = random_classifier(shape)
+    batch = pad_batch(token_sequences())
+    with torch.inference_mode():
+        hidden = model.body(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask(), use_cache=False
+        ).last_hidden_state
+        last = hidden[torch.arange(len(batch.lengths)), batch.lengths - 1]
+        reference = model.head(last).numpy()
+    files = write_graph(graph_source(model), Float32Weights(), tmp_path)
+    np.testing.assert_allclose(GraphSession(files.graph).run(batch), reference, atol=1e-4)
+    np.testing.assert_allclose(compute_logits(model, token_sequences()), reference, atol=1e-4)
+
+
+def test_a_text_gets_the_same_fp32_logits_alone_and_padded_in_a_batch(tmp_path: Path) -> None:
+    files = write_graph(graph_source(random_classifier(SHAPES["grouped"])), Float32Weights(), tmp_path)
+    session = GraphSession(files.graph)
+    together = session.run(pad_batch(token_sequences()))
+    np.testing.assert_allclose(together, session.run_each(token_sequences()), atol=1e-4)
+
+
+def test_fp16_storage_halves_the_file_and_hardly_moves_the_logits(tmp_path: Path) -> None:
+    model = random_classifier(SHAPES["grouped"])
+    wide = write_graph(graph_source(model), Float32Weights(), tmp_path / "wide")
+    narrow = write_graph(graph_source(model), Float16Storage(), tmp_path / "narrow")
+    assert narrow.weights.stat().st_size < 0.6 * wide.weights.stat().st_size
+    assert largest_difference(model, narrow.graph, token_sequences()) < 0.02
+
+
+def test_the_int8_graph_stays_close_to_fp32(tmp_path: Path) -> None:
+    model = random_classifier(SHAPES["grouped"])
+    files = write_graph(graph_source(model), Int8Dynamic(), tmp_path)
+    logits = GraphSession(files.graph).run_each(token_sequences())
+    reference = compute_logits(model, token_sequences())
+    assert np.abs(logits - reference).max() < 0.1 * np.abs(reference).max()
+    np.testing.assert_array_equal(logits.argmax(axis=1), reference.argmax(axis=1))
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_graph(graph_source(random_classifier(SHAPES["grouped"])), Int8Dynamic(), tmp_path / "1")
+    second = write_graph(graph_source(random_classifier(SHAPES["grouped"])), Int8Dynamic(), tmp_path / "2")
+    assert first.graph.read_bytes() == second.graph.read_bytes()
+    assert first.weights.read_bytes() == second.weights.read_bytes()
+
+
+def test_retrained_weights_leave_the_graph_file_as_it_was(tmp_path: Path) -> None:
+    first = write_graph(graph_source(random_classifier(SHAPES["grouped"], 1)), Int8Dynamic(), tmp_path / "1")
+    second = write_graph(graph_source(random_classifier(SHAPES["grouped"], 2)), Int8Dynamic(), tmp_path / "2")
+    assert first.graph.read_bytes() == second.graph.read_bytes()
+    assert first.weights.read_bytes() != second.weights.read_bytes()
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    model = random_classifier(SHAPES["one layer"])
+    with torch.no_grad():
+        model.get_parameter("body.layers.0.mlp.down_proj.weight")[0, 0] = float("nan")
+    with pytest.raises(ExportError, match=r"layers\.0\.mlp\.down_proj"):
+        write_graph(graph_source(model), Float32Weights(), tmp_path)
+
+
+def test_an_export_whose_graph_disagrees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_classifier(SHAPES["one layer"])
+    source = graph_source(model)
+    wrong = {**source.weights, "head.bias": source.weights["head.bias"] + 1.0}
+    monkeypatch.setattr(
+        "cloud_service.compression.export.graph_source",
+        lambda _: type(source)(source.shape, wrong, MAX_LENGTH, source.inverse_frequencies, source.norm_epsilon),
+    )
+    with pytest.raises(ExportError, match="differ from the model's"):
+        export_classifier(model, Int8Dynamic(), tmp_path, token_sequences())

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_agent.config import load_agent_settings
+from edge_agent.credentials import read_secret
+from shared.errors import ConfigurationError
+
+MINIMAL = 'device_id = "d1"\n[[models]]\nbundle = "tiny"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "agent.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
+    text = (
+        MINIMAL
+        + '[cloud]\naddress = "127.0.0.1:1"\ntoken_file = "token"\n[broker]\nhost = "::1"\npassword_file = "/p"\n'
+    )
+    settings = load_agent_settings(written(tmp_path, text))
+    assert settings.models[0].bundle == tmp_path / "tiny"
+    assert settings.cloud and settings.cloud.token_file == tmp_path / "token"
+    assert settings.broker and settings.broker.password_file == Path("/p")
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_EDGE_HTTP__PORT", "9999")
+    assert load_agent_settings(written(tmp_path, MINIMAL)).http.port == 9999
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MINIMAL + "[http]\nprot = 1\n", "http.prot: unknown key; did you mean port?"),
+        (MINIMAL + '[http]\ndefault_deadline_ms = "2 s"\n', "http.default_deadline_ms"),
+        (MINIMAL + '[http]\nhost = "0.0.0.0"\n', "without TLS and credentials"),
+        (MINIMAL + '[cloud]\naddress = "cloud.example:50051"\n', "set cloud.ca_file for TLS"),
+        (MINIMAL + '[broker]\nhost = "broker.example"\n', "set broker.ca_file for TLS"),
+        ('device_id = "a/b"\n[[models]]\nbundle = "x"\n', "device_id"),
+        ('device_id = "d1"\nmodels = []\n', "models"),
+        ("device_id = ", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_setting_names_the_key_and_the_file(tmp_path: Path, text: str, said: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigurationError) as refused:
+        load_agent_settings(file)
+    assert said in str(refused.value) and str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"one\ntwo\n", b"\xff"])
+def test_a_secret_is_one_line(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"cloud\.token_file"):
+        read_secret("cloud.token_file", file)
+    file.write_bytes(b"abc\n")
+    assert read_secret("cloud.token_file", file) == "abc"
