@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent
     from edge_agent.config import load_agent_settings
-    from edge_agent.logs import set_up_logging
+    from shared.logs import set_up_logging
 
     set_up_logging(options.log_level)
     settings = load_agent_settings(options.config)

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 import anyio
 
 from edge_agent.config import BrokerSettings
-from edge_agent.credentials import read_secret
 from edge_agent.escalation.breaker import BreakerState
 from edge_agent.pipeline import Lane
 from shared import __version__, topics
@@ -16,6 +15,7 @@ from shared.clock import Clock
 from shared.codec import encode_presence, encode_telemetry
 from shared.errors import BrokerError
 from shared.mqtt import BrokerAddress, BrokerLink, Message
+from shared.secret_files import read_secret
 from shared.types import ModelTelemetry, Presence
 
 _log = logging.getLogger(__name__)

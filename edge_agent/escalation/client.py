@@ -13,7 +13,6 @@ import grpc
 import grpc.aio
 
 from edge_agent.config import CloudSettings
-from edge_agent.credentials import read_secret
 from shared.codec import decode_answer, decode_identity, encode_request
 from shared.errors import (
     CloudOverloaded,
@@ -25,6 +24,7 @@ from shared.errors import (
     MessageError,
 )
 from shared.pb import inference_pb2, inference_pb2_grpc
+from shared.secret_files import read_secret
 from shared.types import EscalationAnswer, EscalationRequest, ModelIdentity
 
 _RETRY_AFTER = "retry-after-ms"

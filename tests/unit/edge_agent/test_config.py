@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import load_agent_settings
-from edge_agent.credentials import read_secret
 from shared.errors import ConfigurationError
+from shared.secret_files import read_secret
 
 MINIMAL = 'device_id = "d1"\n[[models]]\nbundle = "tiny"\n'
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.answers import InferenceRequest
+from edge_agent.loading import load_model
 from edge_agent.model import EdgeModel
 from shared.errors import (
     CloudOverloaded,
@@ -34,6 +35,7 @@ from tests.support.edge_parts import (
 )
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_cloud import FakeCloud
+from tests.support.tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +176,34 @@ async def test_what_has_expired_in_the_queue_is_never_computed(tiny_folder: Path
         counters = pipeline.lanes["tiny"].ledger.snapshot()
     assert engine.calls == 1
     assert (counters.counters.edge, counters.counters.failed, counters.reasons["deadline"]) == (1, 1, 1)
+
+
+async def test_time_that_passes_in_the_queue_counts_against_the_deadline(tiny_folder: Path) -> None:
+    clock, engine = FakeClock(), StuckEngine()
+    with open_test_pipeline([model_with_engine(tiny_folder, engine)], clock=clock) as pipeline:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pipeline.answer, InferenceRequest("card", deadline_ms=600_000))
+            await anyio.sleep(0.02)
+            clock.advance(1.0)
+
+            async def late() -> None:
+                with pytest.raises(DeadlineExpired):
+                    await pipeline.answer(InferenceRequest("cash", deadline_ms=5_000))
+
+            tasks.start_soon(late)
+            await anyio.sleep(0.02)
+            clock.advance(5.0)
+            engine.let_go.set()
+    assert engine.calls == 1
+
+
+async def test_each_model_of_a_device_has_its_own_counts(tiny_model: EdgeModel, tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "other", model="other")
+    with open_test_pipeline([tiny_model, load_model(tmp_path / "other")]) as pipeline:
+        await pipeline.answer(SURE)
+        answer = await pipeline.answer(InferenceRequest("cash", model="other"))
+        received = {name: lane.ledger.snapshot().counters.received for name, lane in pipeline.lanes.items()}
+    assert answer.model.name == "other" and received == {"tiny": 1, "other": 1}
 
 
 async def test_a_full_device_refuses_and_says_when_to_come_again(tiny_folder: Path) -> None:
