@@ -15,6 +15,8 @@ from edge_agent.config import HttpSettings
 from shared.errors import ConfigurationError
 
 _BACKLOG = 512
+_KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection (5 s to 60 s), so that they close it and never race with us."""
 
 
 class HttpServer:
@@ -34,6 +36,7 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=math.ceil(settings.drain_ms / 1e3),
             )
         )
