@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -83,8 +83,3 @@ class CounterTally:
 
     def _named(self, name: str) -> dict[Series, float]:
         return {series: growth for series, growth in self._grown.items() if series.name == name}
-
-
-def merged(tallies: Iterable[CounterTally], name: str) -> float:
-    """What all series of this name grew by, over several processes."""
-    return sum(tally.total(name) for tally in tallies)

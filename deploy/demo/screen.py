@@ -40,7 +40,7 @@ class Screen:
         if self._live is not None and self._summary is not None:
             self._summary.messages.append(message)
         else:
-            self._console.print(message, highlight=False)
+            self._console.print(message, highlight=False, soft_wrap=True)
 
     def show(self, what: RenderableType) -> None:
         """Something that stays."""

@@ -24,6 +24,7 @@ from deploy.demo.stage import Stage
 from deploy.demo.summary import TITLES, LiveSummary, final_summary
 
 REPORT_FILE = "report.json"
+_LINK_WITHIN_S = 60.0
 _AFTERWARDS = Load(rate=2.0, concurrency=1)
 
 
@@ -68,8 +69,7 @@ class Show:
             await self._go_on()
 
     async def _ask(self, customers: Customers, way: Pass) -> PassRecord:
-        await self._stage.wait_until_ready()
-        await wait_for_links(customers, self._devices)
+        await wait_for_links(customers, self._devices, _LINK_WITHIN_S + self._options.restart_after_s)
         tallies = self._tallies()
         self._summary.begin(way, len(self._questions), tallies)
         async with self._screen.showing(self._summary):

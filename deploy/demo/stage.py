@@ -58,19 +58,6 @@ class Stage:
                     await self._restart(process)
             await anyio.sleep(_POLL_S)
 
-    async def wait_until_ready(self, within_s: float = 60.0) -> None:
-        """Return when everything serves; what ended is waited for, `watch` brings it back.
-
-        Raises:
-            DemoError: something does not serve in time.
-        """
-        deadline = time.monotonic() + within_s
-        for process in self._all:
-            while not (process.pid and await process.plan.ready()):
-                if time.monotonic() > deadline:
-                    raise DemoError(f"{process.plan.name} does not serve; its log is {process.plan.log_file}")
-                await anyio.sleep(_POLL_S)
-
     async def stop(self) -> None:
         """Stop in order: first who asks, then who answers, the broker last."""
         async with anyio.create_task_group() as group:

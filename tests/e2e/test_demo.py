@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deploy.demo.arguments import parse_arguments
 from deploy.demo.questions import read_questions
-from tests.support.running_demo import RunningDemo, nothing_left
+from tests.support.running_demo import RunningDemo, nothing_left, wait_for
 
 TEST_FILE = Path(os.environ.get("TANDEM_DATASETS", "../shared/datasets")) / "banking77" / "test.csv"
 CARD = parse_arguments([]).edge_bundle / "MODEL_CARD.md"
@@ -132,36 +131,18 @@ def test_the_report_on_the_whole_banking77_test_file_agrees_with_the_model_cards
     assert report["kept"]["error"] < 0.06
 
 
-def test_the_embedded_broker_carries_a_whole_demo(tmp_path: Path) -> None:
+def test_the_embedded_broker_carries_a_whole_demo_at_the_rate_that_was_set(tmp_path: Path) -> None:
     arguments = ("--headless", "--broker", "embedded", "--requests", "60", "--rate", "30")
     with RunningDemo(tmp_path, *arguments) as demo:
         demo.wait_until_started()
         for device in ("device-1", "device-2", "device-3"):
             assert demo.metric(device, "tandem_broker_connected") == 1.0
+        wait_for(lambda: demo.metric("fleet", r'tandem_fleet_devices\{presence="online"\}') == 3.0, "their presence")
         report = demo.wait_for_report()
     check(report, 60)
     assert report["settings"]["broker"] == "embedded"
-
-
-def test_an_interactive_demo_serves_the_operator_page_and_goes_on_until_ctrl_c(tmp_path: Path) -> None:
-    with RunningDemo(tmp_path, "--rate", "0", "--requests", "30") as demo:
-        demo.wait_for_text("keep asking")
-        address = re.search(r"Operator page: (\S+)", demo.output())
-        assert address is not None
-        assert httpx.get(address[1], timeout=10, trust_env=False, follow_redirects=True).status_code == 200
-        before = sum(demo.outcomes().values())
-        assert demo.report_file.is_file()
-        while sum(demo.outcomes().values()) <= before:
-            assert demo.process.poll() is None
-        assert demo.interrupt() == 0
-        assert nothing_left(demo)
-
-
-def test_rate_sets_how_fast_the_customers_ask(tmp_path: Path) -> None:
-    with RunningDemo(tmp_path, "--headless", "--rate", "20", "--requests", "40") as demo:
-        report = demo.wait_for_report()
     for values in report["passes"].values():
-        assert values["seconds"] == pytest.approx(39 / 20, abs=1.0)
+        assert values["seconds"] == pytest.approx(59 / 30, abs=1.0)
 
 
 @pytest.mark.parametrize(

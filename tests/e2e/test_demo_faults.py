@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.running_demo import RunningDemo, nothing_left, wait_for
 
 DEVICES = ("device-1", "device-2", "device-3")
+ONLINE = r'tandem_fleet_devices\{presence="online"\}'
+TELEMETRY = r'tandem_fleet_messages_total\{kind="telemetry"\}'
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,13 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
         yield demo
         assert demo.interrupt() == 0
         assert nothing_left(demo)
+
+
+def test_an_interactive_demo_has_written_its_report_and_shows_the_operator_page(living: RunningDemo) -> None:
+    address = re.search(r"Operator page: (\S+)", living.output())
+    assert address is not None
+    assert httpx.get(address[1], timeout=10, trust_env=False, follow_redirects=True).status_code == 200
+    assert living.report_file.is_file()
 
 
 def test_a_cloud_killed_under_load_degrades_answers_loses_none_and_is_found_again(tmp_path: Path) -> None:
@@ -59,6 +70,7 @@ def test_a_killed_broker_changes_no_answer_and_is_found_again(living: RunningDem
     living.kill("broker")
     wait_for(lambda: living.metric("device-1", "tandem_broker_connected") == 0.0, "the agent to notice")
     wait_for(lambda: all(living.metric(d, "tandem_broker_connected") == 1.0 for d in DEVICES), "the agents' return")
+    wait_for(lambda: living.metric("fleet", ONLINE) == 3.0, "the fleet service's return")
     assert living.parts("broker")[0].pid != before
     assert living.outcomes()["degraded"] == degraded
     assert living.outcomes()["failed"] == 0
@@ -69,21 +81,17 @@ def test_a_killed_fleet_service_changes_no_answer_and_hears_the_devices_again(li
     os.kill(before, signal.SIGKILL)
     answered = sum(living.outcomes().values())
     wait_for(lambda: sum(living.outcomes().values()) > answered, "more answers")
-    wait_for(lambda: living.metric("fleet", HEARD) is not None, "the fleet service")
-    wait_for(lambda: (living.metric("fleet", HEARD) or 0) > 3, "telemetry")
+    wait_for(lambda: living.metric("fleet", ONLINE) == 3.0, "the devices' presence")
+    wait_for(lambda: (living.metric("fleet", TELEMETRY) or 0) > 3, "telemetry")
     assert living.role("fleet").pid != before
     assert living.outcomes()["degraded"] == degraded
 
 
-HEARD = "tandem_fleet_messages_total"
-
-
-@pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--headless",), 130)])
-def test_ctrl_c_under_load_stops_everything(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
-    with RunningDemo(tmp_path, "--rate", "50", "--requests", "100000", *arguments) as demo:
+def test_ctrl_c_before_there_is_a_report_stops_everything_and_is_no_success(tmp_path: Path) -> None:
+    with RunningDemo(tmp_path, "--headless", "--rate", "50", "--requests", "100000") as demo:
         demo.wait_until_started()
         wait_for(lambda: sum(demo.outcomes().values()) > 10, "answers")
-        assert demo.interrupt() == code
+        assert demo.interrupt() == 130
         assert nothing_left(demo)
         assert "Traceback" not in demo.output()
 
@@ -98,6 +106,7 @@ def test_ctrl_c_while_it_starts_stops_everything(tmp_path: Path, after_s: float)
         assert "Traceback" not in demo.output()
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
     with RunningDemo(tmp_path, "--rate", "50", "--requests", "100000") as demo:
         demo.wait_until_started()
@@ -106,6 +115,7 @@ def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
         assert nothing_left(demo)
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     with RunningDemo(tmp_path, "--rate", "50", "--requests", "100000") as demo:
         demo.wait_until_started()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.demo.metrics import CounterTally, Series, merged, parse_counters
+from deploy.demo.metrics import CounterTally, Series, parse_counters
 
 NAME = "tandem_requests_total"
 EDGE = Series(NAME, (("model", "m"), ("outcome", "edge")))
@@ -44,8 +44,3 @@ def test_a_restart_starts_the_counter_again_and_loses_nothing_that_was_seen() ->
 def test_one_look_alone_says_nothing_grew() -> None:
     assert tally_of({EDGE: 10.0}).total(NAME) == 0.0
     assert CounterTally().total(NAME) == 0.0
-
-
-def test_growth_of_several_processes_adds_up() -> None:
-    tallies = [tally_of({EDGE: 0.0}, {EDGE: 2.0}), tally_of({CLOUD: 1.0}, {CLOUD: 5.0})]
-    assert merged(tallies, NAME) == 6.0
