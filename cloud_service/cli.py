@@ -84,7 +84,10 @@ def _runner(role: str) -> Callable[[CloudSettings], None]:
         "fleet": ("cloud_service.fleet.server", "run_fleet"),
         "web": ("cloud_service.dashboard.server", "run_web"),
     }[role]
-    run: Callable[[CloudSettings], None] = getattr(importlib.import_module(module), name)
+    try:
+        run: Callable[[CloudSettings], None] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{role} needs more packages: pip install 'tandem[cloud]' ({error})") from error
     return run
 
 

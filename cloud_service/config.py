@@ -20,14 +20,17 @@ class TlsSettings(Section):
 
 
 class ServedModelSettings(Section):
-    """One full model that the gateway serves. `threads`: intra-operator threads, 0 for one a core."""
+    """One full model that the gateway serves.
+
+    `threads`: intra-operator threads; 0 for one a core, less one that the gateway itself needs.
+    """
 
     bundle: Path
     threads: int = Field(0, ge=0, le=256)
 
 
 class GatewaySettings(Section):
-    """The gRPC listener, its batcher and its limits."""
+    """The gRPC listener, its batcher and its limits. A remembered answer (`idempotency_entries`) takes about 1 kB."""
 
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
@@ -41,7 +44,7 @@ class GatewaySettings(Section):
     max_message_bytes: int = Field(1 << 20, ge=1024)
     max_concurrent_rpcs: int = Field(4096, ge=1)
     default_deadline_ms: int = Field(10_000, ge=1)
-    idempotency_entries: int = Field(100_000, ge=1)
+    idempotency_entries: int = Field(50_000, ge=1)
     idempotency_ttl_ms: int = Field(600_000, ge=1)
     drain_ms: int = Field(10_000, ge=0)
 
@@ -68,11 +71,12 @@ class FleetSettings(Section):
 
 
 class WebSettings(Section):
-    """The operator's page."""
+    """The operator's page. It answers under loopback names and `host`; `allowed_hosts` names others, a proxy's say."""
 
     host: str = "127.0.0.1"
     port: int = Field(8090, ge=0, le=65535)
     refresh_ms: int = Field(1000, ge=100)
+    allowed_hosts: tuple[str, ...] = ()
 
 
 class StorageSettings(Section):

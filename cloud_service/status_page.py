@@ -16,7 +16,7 @@ from shared.errors import ConfigurationError
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
 class StatusPage:
@@ -61,9 +61,9 @@ class StatusPage:
             page: Iterable[bytes] = self._metrics(environment, start_response)
             return page
         if path == "/livez" or (path == "/readyz" and self._is_ready()):
-            start_response("200 OK", _TEXT)
+            start_response("200 OK", [_TEXT])
             return [b"ok\n"]
-        start_response("503 Service Unavailable" if path == "/readyz" else "404 Not Found", _TEXT)
+        start_response("503 Service Unavailable" if path == "/readyz" else "404 Not Found", [_TEXT])
         return [b"not ready\n" if path == "/readyz" else b"try /metrics, /livez or /readyz\n"]
 
 

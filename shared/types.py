@@ -73,7 +73,7 @@ class Priority(int, Enum):
     REPLAY = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelScore:
     """One label with its probability in [0, 1] after temperature scaling."""
 
@@ -81,7 +81,7 @@ class LabelScore:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """Which model answered. `digest` is the bundle's model digest (64 hexadecimal digits)."""
 
@@ -90,7 +90,7 @@ class ModelIdentity:
     digest: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CloudTimings:
     """Where the time of one escalated request went in the cloud, in milliseconds.
 
@@ -123,7 +123,7 @@ class EscalationRequest:
     reason: Reason = Reason.UNCERTAIN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EscalationAnswer:
     """The full model's answer. `replayed` says that it was computed for an earlier copy of the request."""
 

@@ -88,13 +88,14 @@ class Ingest:
         *,
         commit_interval_s: float,
         retention_s: int,
+        inbox_capacity: int = _INBOX_CAPACITY,
     ) -> None:
         self._store = store
         self._clock = clock
         self._broker = broker
         self._interval_s = commit_interval_s
         self._retention_s = retention_s
-        self._inbox = Inbox(_INBOX_CAPACITY)
+        self._inbox = Inbox(inbox_capacity)
         self._book: Book | None = None
         self._prune_rule = PruneRule()
         self._one_thread = CapacityLimiter(1)

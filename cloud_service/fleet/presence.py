@@ -31,7 +31,8 @@ def after_presence(state: DeviceState | None, presence: Presence, now_s: int, *,
     if state is None:
         state = DeviceState(presence.device_id, presence.boot_id, presence.online, presence.agent_version, now_s)
     if not presence.online:
-        return replace(state, is_online=False) if presence.boot_id == state.boot_id else state
+        is_present_boot = presence.boot_id == state.boot_id
+        return replace(state, is_online=False, agent_version=presence.agent_version) if is_present_boot else state
     return replace(
         state,
         boot_id=presence.boot_id,

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from shared.errors import RequestIdReused
 from shared.types import EscalationRequest
 
 P = TypeVar("P")
+A = TypeVar("A")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
+class RequestKey(NamedTuple):
     """A request id is unique for its device alone."""
 
     device_id: str
@@ -35,29 +35,32 @@ class InFlight(Generic[P]):
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """An earlier copy was answered. `answer` is the answer's wire form, which is compact."""
+class Remembered(Generic[A]):
+    """An earlier copy was answered."""
 
     digest: bytes
-    answer: bytes
+    answer: A
     forget_at_s: float
 
 
-class IdempotencyTable(Generic[P]):
-    """Bounded and expiring. Failures are not remembered: a retry of what failed is computed again."""
+class IdempotencyTable(Generic[P, A]):
+    """Computations `P` in flight and answers `A`, bounded and expiring.
+
+    Failures are not remembered: a retry of what failed is computed again.
+    """
 
     def __init__(self, entries: int, ttl_s: float) -> None:
         """Remember at most `entries` answers, each for `ttl_s` seconds; where there are more, the oldest goes."""
         self._entries = entries
         self._ttl_s = ttl_s
         self._in_flight: dict[RequestKey, InFlight[P]] = {}
-        self._remembered: OrderedDict[RequestKey, Remembered] = OrderedDict()
+        self._remembered: OrderedDict[RequestKey, Remembered[A]] = OrderedDict()
 
     def __len__(self) -> int:
         """How many answers are remembered."""
         return len(self._remembered)
 
-    def find(self, key: RequestKey, digest: bytes, now_s: float) -> InFlight[P] | Remembered | None:
+    def find(self, key: RequestKey, digest: bytes, now_s: float) -> InFlight[P] | Remembered[A] | None:
         """The earlier copy of this request, if there was one.
 
         Raises:
@@ -73,7 +76,7 @@ class IdempotencyTable(Generic[P]):
         """A request that `find` does not know is now being computed."""
         self._in_flight[key] = InFlight(digest, computation)
 
-    def finish(self, key: RequestKey, answer: bytes, now_s: float) -> None:
+    def finish(self, key: RequestKey, answer: A, now_s: float) -> None:
         """Its computation ended well."""
         done = self._in_flight.pop(key)
         self._remembered[key] = Remembered(done.digest, answer, now_s + self._ttl_s)

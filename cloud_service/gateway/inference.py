@@ -10,9 +10,7 @@ from cloud_service.gateway.idempotency import IdempotencyTable, Remembered, Requ
 from cloud_service.serving.batcher import BatchedLogits, Batcher, Ticket
 from cloud_service.serving.model import FullModel
 from shared.clock import Clock
-from shared.codec import decode_answer, encode_answer
 from shared.errors import DeadlineExpired, TandemError, UnknownModel
-from shared.pb import inference_pb2
 from shared.types import EscalationAnswer, EscalationRequest
 
 
@@ -47,7 +45,9 @@ class InferenceDesk:
     ) -> None:
         """`models` by name. At most `idempotency_entries` answers are remembered, each for `idempotency_ttl_s`."""
         self.models = models
-        self._table: IdempotencyTable[_Computation] = IdempotencyTable(idempotency_entries, idempotency_ttl_s)
+        self._table: IdempotencyTable[_Computation, EscalationAnswer] = IdempotencyTable(
+            idempotency_entries, idempotency_ttl_s
+        )
         self._clock = clock
 
     async def answer(self, device_id: str, request: EscalationRequest, timeout_s: float) -> EscalationAnswer:
@@ -71,7 +71,7 @@ class InferenceDesk:
         while True:
             found = self._table.find(key, digest, self._clock.monotonic_s())
             if isinstance(found, Remembered):
-                return _recalled(found)
+                return replace(found.answer, replayed=True)
             if self._clock.monotonic_s() >= deadline_s:
                 raise DeadlineExpired("the deadline passed before the model could run")
             if found is None:
@@ -109,8 +109,13 @@ class InferenceDesk:
         finally:
             alarm.cancel()
             computation.callers.discard(mine)
-            if not computation.callers and computation.served.batcher.withdraw(computation.ticket):
-                self._table.forget(computation.key)
+            if not computation.callers and not computation.ticket.result.done():
+                self._give_up(computation)
+
+    def _give_up(self, computation: _Computation) -> None:
+        """Nobody waits any more. What is being computed already goes on, and is remembered for who asks again."""
+        if computation.served.batcher.withdraw(computation.ticket):
+            self._table.forget(computation.key)
 
     def _settle(self, computation: _Computation) -> None:
         """Remember and hand out the answer, or hand out what went wrong; nothing of what was withdrawn."""
@@ -124,8 +129,7 @@ class InferenceDesk:
             for caller in computation.waiting():
                 caller.set_exception(error)
             return
-        remembered = encode_answer(answer).SerializeToString()
-        self._table.finish(computation.key, remembered, self._clock.monotonic_s())
+        self._table.finish(computation.key, answer, self._clock.monotonic_s())
         for caller in computation.waiting():
             caller.set_result(answer)
 
@@ -138,10 +142,6 @@ def _answer(computation: _Computation, computed: BatchedLogits) -> EscalationAns
         top=model.top(computed.logits, request.top_k),
         timings=computed.timings,
     )
-
-
-def _recalled(remembered: Remembered) -> EscalationAnswer:
-    return replace(decode_answer(inference_pb2.InferResponse.FromString(remembered.answer)), replayed=True)
 
 
 def _expire(caller: asyncio.Future[EscalationAnswer]) -> None:

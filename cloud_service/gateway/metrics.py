@@ -24,8 +24,6 @@ class GatewayMetrics:
         self.expired = self._counter("tandem_gateway_expired", "Dropped uncomputed, their deadline passed", "model")
         self.compute_s = self._counter("tandem_backend_compute_seconds", "Wall time of all batches", "model")
         self.cpu_s = self._counter("tandem_backend_cpu_seconds", "CPU time of the computing threads", "model")
-        self.padded_tokens = self._counter("tandem_backend_padded_tokens", "Tokens computed, with padding", "model")
-        self.tokens = self._counter("tandem_backend_tokens", "Tokens computed, without padding", "model")
         self.queued = self._gauge("tandem_gateway_queued", "Requests waiting", "model")
         self.models = self._gauge("tandem_gateway_model_info", "1 a model", "model", "version", "digest", "provider")
         self.queue_ms = self._histogram("tandem_gateway_queue_ms", "From arrival in the line to compute", _QUEUE_MS)
@@ -56,21 +54,15 @@ class ModelMetrics:
         self._queue_ms = metrics.queue_ms.labels(model)
         self._compute_s = metrics.compute_s.labels(model)
         self._cpu_s = metrics.cpu_s.labels(model)
-        self._padded_tokens = metrics.padded_tokens.labels(model)
-        self._tokens = metrics.tokens.labels(model)
         self._batch_size = metrics.batch_size.labels(model)
 
-    def computed(self, report: BatchReport) -> None:
+    def computed(self, report: BatchReport, queue_ms: Sequence[float]) -> None:
         """See `BatchObserver`."""
         self._compute_s.inc(report.wall_s)
         self._cpu_s.inc(report.cpu_s)
-        self._padded_tokens.inc(report.padded_tokens)
-        self._tokens.inc(report.tokens)
         self._batch_size.observe(report.size)
-
-    def waited(self, queue_ms: float) -> None:
-        """See `BatchObserver`."""
-        self._queue_ms.observe(queue_ms)
+        for wait_ms in queue_ms:
+            self._queue_ms.observe(wait_ms)
 
     def expired(self, count: int) -> None:
         """See `BatchObserver`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import signal
@@ -18,16 +19,14 @@ from cloud_service.config import CloudSettings, GatewaySettings
 from cloud_service.gateway.authentication import Authenticator, TokenAuthenticator, TrustedLoopback
 from cloud_service.gateway.inference import InferenceDesk, ServedModel
 from cloud_service.gateway.metrics import GatewayMetrics
-from cloud_service.gateway.service import InferenceService
+from cloud_service.gateway.service import SERVICE, InferenceService
 from cloud_service.serving.batcher import Batcher
 from cloud_service.serving.model import FullModel, load_model
 from cloud_service.status_page import StatusPage
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError
-from shared.pb import inference_pb2, inference_pb2_grpc
 
 _log = logging.getLogger(__name__)
-_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _CLIENT_PINGS_AT_MOST_EVERY_MS = 5_000
 _IDLE_CONNECTION_MS = 1_800_000
@@ -65,12 +64,12 @@ class Gateway:
         Raises:
             ConfigurationError: the address is taken or not ours, or the certificate cannot be read.
         """
-        inference_pb2_grpc.add_InferenceServicer_to_server(self._service, self._server)  # type: ignore[no-untyped-call]
+        self._service.register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((_SERVICE, _HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((SERVICE, _HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         self.port = _bind(self._server, self._settings)
         await self._server.start()
-        for name in ("", _SERVICE):
+        for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.is_serving = True
 
@@ -104,6 +103,7 @@ def run_gateway(settings: CloudSettings) -> None:
     if not settings.gateway.models:
         raise ConfigurationError("gateway.models is empty: name at least one full model's bundle")
     models = [load_model(model) for model in settings.gateway.models]
+    gc.freeze()  # what is loaded now stays: garbage collection need not look at it again and again
     _run(_serve_until_stopped(settings.gateway, models))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import NoReturn, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError, Message
 
 from cloud_service.gateway.authentication import Authenticator
 from cloud_service.gateway.inference import InferenceDesk
@@ -28,8 +30,13 @@ from shared.errors import (
 from shared.pb import inference_pb2, inference_pb2_grpc
 
 _log = logging.getLogger(__name__)
+_Request = TypeVar("_Request", bound=Message)
+SERVICE: str = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 _Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 _LONGEST_DEADLINE_S = 86_400.0
+_LONGEST_DETAILS = 500
+"""Characters; they travel in a header, and clients refuse large headers."""
+_UNKNOWN_MODEL = "unknown"
 _STATUS: tuple[tuple[type[TandemError], grpc.StatusCode], ...] = (
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
     (RequestIdReused, grpc.StatusCode.ALREADY_EXISTS),
@@ -55,18 +62,24 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._metrics = metrics
         self._default_deadline_s = default_deadline_s
 
+    def register(self, server: grpc.aio.Server) -> None:
+        """Serve on `server`. Unlike the generated registration, bytes that are no message end as INVALID_ARGUMENT."""
+        methods = {
+            "Infer": self._handler(self.Infer, inference_pb2.InferRequest),
+            "ListModels": self._handler(self.ListModels, inference_pb2.ListModelsRequest),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+
     async def Infer(  # noqa: N802 - the generated port's name
         self, request: inference_pb2.InferRequest, context: _Context
     ) -> inference_pb2.InferResponse:
         """See inference.proto."""
-        model = request.model if request.model in self._desk.models else "unknown"
+        model = request.model if request.model in self._desk.models else _UNKNOWN_MODEL
         try:
             device_id = self._device_of(context)
             answer = await self._desk.answer(device_id, decode_request(request), self._timeout_s(context))
         except TandemError as error:
-            code = status_of(error)
-            self._metrics.requests.labels(model, code.name).inc()
-            await _abort(context, code, error)
+            await self._refuse(context, model, error)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED if self._timeout_s(context) else grpc.StatusCode.DEADLINE_EXCEEDED
             self._metrics.requests.labels(model, code.name).inc()
@@ -82,8 +95,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         """See inference.proto."""
         try:
             self._device_of(context)
-        except Unauthenticated as error:
-            await _abort(context, grpc.StatusCode.UNAUTHENTICATED, error)
+        except TandemError as error:
+            await self._refuse(context, _UNKNOWN_MODEL, error)
         models = [served.model for served in self._desk.models.values()]
         return inference_pb2.ListModelsResponse(
             models=[
@@ -93,6 +106,30 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 for model in models
             ]
         )
+
+    def _handler(
+        self, method: Callable[[_Request, _Context], Awaitable[Message]], kind: type[_Request]
+    ) -> grpc.RpcMethodHandler:
+        async def call(data: bytes, context: _Context) -> Message:
+            try:
+                request = kind.FromString(data)
+            except DecodeError:
+                error = MessageError(f"{len(data)} bytes are not a {kind.DESCRIPTOR.full_name}")
+                await self._refuse(context, _UNKNOWN_MODEL, error)
+            return await method(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialized)
+
+    async def _refuse(self, context: _Context, model: str, error: TandemError) -> NoReturn:
+        code = status_of(error)
+        self._metrics.requests.labels(model, code.name).inc()
+        if code is grpc.StatusCode.INTERNAL:
+            _log.error("a request failed: %s", error)
+        trailing: tuple[tuple[str, str], ...] = ()
+        if isinstance(error, Overloaded):
+            trailing = (("retry-after-ms", str(math.ceil(error.retry_after_s * 1e3))),)
+        await context.abort(code, str(error)[:_LONGEST_DETAILS], trailing)
+        raise AssertionError("abort always raises")
 
     def _device_of(self, context: _Context) -> str:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -109,11 +146,6 @@ def status_of(error: TandemError) -> grpc.StatusCode:
     return next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
-async def _abort(context: _Context, code: grpc.StatusCode, error: TandemError) -> NoReturn:
-    trailing: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, Overloaded):
-        trailing = (("retry-after-ms", str(math.ceil(error.retry_after_s * 1e3))),)
-    if code is grpc.StatusCode.INTERNAL:
-        _log.error("a request failed: %s", error)
-    await context.abort(code, str(error), trailing)
-    raise AssertionError("abort does not return")
+def _serialized(message: Message) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data

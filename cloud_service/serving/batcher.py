@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -30,14 +30,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One computed batch. `cpu_s` counts the engine's thread and the backend's own threads, nothing else.
-
-    `tokens` are those of the texts; `padded_tokens` are those computed: size times the longest text.
-    """
+    """One computed batch. `cpu_s` counts the engine's thread and the backend's own threads, nothing else."""
 
     size: int
-    tokens: int
-    padded_tokens: int
     wall_s: float
     cpu_s: float
 
@@ -45,12 +40,8 @@ class BatchReport:
 class BatchObserver(Protocol):
     """Told of what the batcher does, on the event loop."""
 
-    def computed(self, report: BatchReport) -> None:
-        """A batch ended, well or not."""
-        ...
-
-    def waited(self, queue_ms: float) -> None:
-        """A request was computed after it had waited `queue_ms`."""
+    def computed(self, report: BatchReport, queue_ms: Sequence[float]) -> None:
+        """A batch ended, well or not; its members had waited `queue_ms`."""
         ...
 
     def expired(self, count: int) -> None:
@@ -191,13 +182,7 @@ class Batcher:
         began_s = self._clock.monotonic_s()
         wall_s, cpu_s = time.perf_counter(), self._engine_cpu_s()
         rows = self._rows([waiting.item.token_ids for waiting in members])
-        report = BatchReport(
-            size=len(members),
-            tokens=sum(waiting.length for waiting in members),
-            padded_tokens=len(members) * max(waiting.length for waiting in members),
-            wall_s=time.perf_counter() - wall_s,
-            cpu_s=self._engine_cpu_s() - cpu_s,
-        )
+        report = BatchReport(len(members), time.perf_counter() - wall_s, self._engine_cpu_s() - cpu_s)
         return _Computed(members, rows, began_s, report)
 
     def _engine_cpu_s(self) -> float:
@@ -223,12 +208,10 @@ class Batcher:
             _log.warning("the answers of the last batch were dropped at shutdown")
 
     def _deliver(self, computed: _Computed) -> None:
-        report = computed.report
-        self._observer.computed(report)
-        wall_ms = report.wall_s * 1e3
-        for waiting, row in zip(computed.members, computed.rows, strict=True):
-            queue_ms = (computed.began_s - waiting.entered_s) * 1e3
-            self._observer.waited(queue_ms)
+        report, wall_ms = computed.report, computed.report.wall_s * 1e3
+        waits_ms = [(computed.began_s - waiting.entered_s) * 1e3 for waiting in computed.members]
+        self._observer.computed(report, waits_ms)
+        for waiting, row, queue_ms in zip(computed.members, computed.rows, waits_ms, strict=True):
             result = waiting.item.result
             if result.done():
                 continue

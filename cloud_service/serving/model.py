@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ from cloud_service.serving.backend import Backend
 from cloud_service.serving.onnxruntime_backend import OnnxRuntimeBackend
 from shared.bundle import Bundle, read_bundle
 from shared.errors import EngineError
-from shared.gate import probabilities
 from shared.text import TextEncoder
 from shared.types import LabelScore, ModelIdentity
 
@@ -35,15 +35,18 @@ class FullModel:
         """The `count` most probable labels of one row of logits [labels], best first.
 
         Raises:
-            EngineError: the logits are not finite, or not one for each label.
+            EngineError: the logits are not numbers, or not one for each label.
         """
         if logits.shape != (len(self.labels),):
             raise EngineError(f"the graph gave logits of shape {logits.shape} for {len(self.labels)} labels")
-        if not np.isfinite(logits).all():
-            raise EngineError("the graph gave logits that are not finite")
-        chances = probabilities(logits[np.newaxis, :], 1.0)[0]
-        order = np.argsort(-chances, kind="stable")[:count]
-        return tuple(LabelScore(self.labels[index], float(chances[index])) for index in order)
+        chances = logits.astype(np.float64)
+        chances -= chances.max()
+        np.exp(chances, out=chances)
+        total = float(chances.sum())
+        if not math.isfinite(total):
+            raise EngineError("the graph gave logits that are not numbers")
+        best = np.argsort(-chances, kind="stable")[:count].tolist()
+        return tuple(LabelScore(self.labels[index], float(chances[index]) / total) for index in best)
 
     def check_golden_set(self, bundle: Bundle) -> None:
         """Answer the bundle's golden set.

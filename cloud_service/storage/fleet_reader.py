@@ -4,71 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.fleet.book import ModelState
 from cloud_service.fleet.buckets import ALL_TIME_S, FINE_S, WHOLE_FLEET, CountKey
-from cloud_service.fleet.presence import DeviceState
+from cloud_service.fleet.reading import DeviceCounts, DeviceReading, FleetReading, Question
 from cloud_service.fleet.status import FleetStatus
 from cloud_service.fleet.tally import Tally, total
 from cloud_service.storage import tables
 from cloud_service.storage.rows import count_of, device_of, state_of, status_of
 from cloud_service.storage.schema import is_current
 from shared.errors import StorageError
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the page wants to know. Times in seconds since 1970-01-01 UTC.
-
-    `chart_*`: buckets for the charts; `figures_*`: buckets whose sum is shown; `recent_since_s`: begin of "now";
-    `seen_since_s`: a device heard since then is not silent.
-    """
-
-    chart_width_s: int
-    chart_since_s: int
-    figures_width_s: int
-    figures_since_s: int
-    recent_since_s: int
-    seen_since_s: int
-    until_s: int
-    device_limit: int
-
-
-@dataclass(frozen=True)
-class DeviceReading:
-    """One device, the models that its present boot runs, newest word first, and its counts by model."""
-
-    state: DeviceState
-    models: tuple[ModelState, ...]
-    tallies: dict[str, Tally]
-
-
-@dataclass(frozen=True)
-class DeviceCounts:
-    """Devices by presence. `silent`: said to be online, not heard for long."""
-
-    online: int
-    silent: int
-    offline: int
-
-
-@dataclass(frozen=True)
-class FleetReading:
-    """The answer. `devices` are at most the limit, by id; `in_flight` and `calls_in_flight` are of online devices."""
-
-    status: FleetStatus | None
-    device_counts: DeviceCounts
-    devices: tuple[DeviceReading, ...]
-    chart: dict[int, Tally]
-    figures: Tally
-    recent: Tally
-    all_time: Tally
-    in_flight: int
-    calls_in_flight: int
 
 
 class FleetReader:
@@ -84,6 +33,8 @@ class FleetReader:
         Raises:
             StorageError: the store cannot be read.
         """
+        if _is_missing(self._engine):
+            return None
         try:
             with self._engine.begin() as connection:
                 self._is_ready = self._is_ready or is_current(connection)
@@ -95,6 +46,12 @@ class FleetReader:
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def _is_missing(engine: Engine) -> bool:
+    """Whether it is an SQLite file that is not there; reading would make an empty one."""
+    file = engine.url.database
+    return engine.dialect.name == "sqlite" and bool(file) and not Path(str(file)).exists()
 
 
 def _read(connection: Connection, question: Question) -> FleetReading:
@@ -160,18 +117,13 @@ def _in_flight(connection: Connection) -> tuple[int, int]:
 
 def _device_counts(connection: Connection, seen_since_s: int) -> DeviceCounts:
     columns = tables.devices.c
-    query = select(columns.is_online, columns.last_seen_s >= seen_since_s, func.count()).group_by(
-        columns.is_online, columns.last_seen_s >= seen_since_s
-    )
-    online = silent = offline = 0
-    for is_online, was_seen, number in connection.execute(query):
-        if not is_online:
-            offline += number
-        elif was_seen:
-            online += number
-        else:
-            silent += number
-    return DeviceCounts(online, silent, offline)
+    query = select(
+        func.count(),
+        func.count().filter(columns.is_online),
+        func.count().filter(and_(columns.is_online, columns.last_seen_s >= seen_since_s)),
+    ).select_from(tables.devices)
+    every, online, seen = connection.execute(query).one()
+    return DeviceCounts(online=seen, silent=online - seen, offline=every - online)
 
 
 def _devices(connection: Connection, question: Question) -> tuple[DeviceReading, ...]:

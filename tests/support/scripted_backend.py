@@ -17,17 +17,19 @@ _TEST_IS_STUCK_S = 10.0
 class ScriptedBackend:
     """The label of a text is its first token id. Each batch costs `batch_s` + size · `item_s` seconds, asleep.
 
-    `hold()` keeps the next batches inside until `release()`; a batch with a text of `poison` raises its exception.
+    Its own threads seem to take `batch_cpu_s` of CPU a batch. `hold()` keeps the next batches inside until
+    `release()`; a batch with a text of `poison` raises its exception.
     """
 
     provider = "Scripted"
 
-    def __init__(self, labels: int = 3, *, batch_s: float = 0.0, item_s: float = 0.0) -> None:
+    def __init__(self, labels: int = 3, *, batch_s: float = 0.0, item_s: float = 0.0, batch_cpu_s: float = 0.0) -> None:
         self.batches: list[list[int]] = []
         """First token ids of every batch begun."""
         self.lengths: list[list[int]] = []
         self.poison: dict[int, Exception] = {}
-        self.cpu_s = 0.0
+        self._cpu_s = 0.0
+        self._batch_cpu_s = batch_cpu_s
         self._labels = labels
         self._costs_s = (batch_s, item_s)
         self.begun = threading.Event()
@@ -50,14 +52,14 @@ class ScriptedBackend:
         if not self._open.wait(_TEST_IS_STUCK_S):
             raise EngineError("nobody released the backend")
         time.sleep(self._costs_s[0] + self._costs_s[1] * len(batch))
-        self.cpu_s += 0.25
+        self._cpu_s += self._batch_cpu_s
         for first_id in self.batches[-1]:
             if first_id in self.poison:
                 raise self.poison[first_id]
         return np.stack([_sure_of(int(ids[0]) % self._labels, self._labels) for ids in batch])
 
     def worker_cpu_s(self) -> float:
-        return self.cpu_s
+        return self._cpu_s
 
 
 def _sure_of(label: int, labels: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from tests.support.tiny_bundle import tiny_graph
 
 
-def slow_graph(labels: Sequence[str], width: int = 1000, products: int = 4) -> onnx.ModelProto:
+def slow_graph(labels: Sequence[str], width: int = 700, products: int = 3) -> onnx.ModelProto:
     """`tiny_graph` plus 0 · (a product of matrices [width, width] that depends on the input)."""
     model = tiny_graph(labels)
     graph = model.graph

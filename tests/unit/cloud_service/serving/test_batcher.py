@@ -180,7 +180,7 @@ async def test_a_failed_batch_answers_with_the_engines_error_and_the_next_one_is
 
 
 async def test_the_compute_of_a_failed_batch_is_counted() -> None:
-    backend, diary = ScriptedBackend(batch_s=0.01), Diary()
+    backend, diary = ScriptedBackend(batch_s=0.01, batch_cpu_s=0.25), Diary()
     backend.poison = {1: EngineError("the graph broke")}
     async with batcher_of(backend, diary) as batcher:
         with pytest.raises(EngineError):

@@ -103,7 +103,9 @@ _Step = st.one_of(
 @given(st.lists(_Step, max_size=80))
 def test_nobody_is_lost_or_served_twice(steps: list[tuple[str, int, Priority, float]]) -> None:
     line: WaitingLine[int] = WaitingLine()
-    now_s, entered, out = 0.0, [], []
+    now_s = 0.0
+    entered: list[Waiting[int]] = []
+    out: list[int] = []
     for step, number, priority, seconds in steps:
         if step == "enter":
             entered.append(line.enter(len(entered), number, priority, now_s, now_s + seconds))

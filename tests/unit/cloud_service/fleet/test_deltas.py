@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cloud_service.fleet.deltas import MAX_COUNT, increase, series_of, snapshot_of
+from shared.errors import MessageError
+from shared.types import Outcome, RequestCounters
+from tests.support.simulated_device import CountedModel
+
+
+@pytest.fixture
+def model() -> CountedModel:
+    return CountedModel("d1", "b1")
+
+
+def test_the_first_word_of_a_series_counts_in_full(model: CountedModel) -> None:
+    model.serve(Outcome.EDGE, 3)
+    grown = increase(None, snapshot_of(model.telemetry()))
+    assert grown is not None and grown.counters == model.counters()
+
+
+def test_a_later_word_counts_what_it_adds(model: CountedModel) -> None:
+    model.serve(Outcome.EDGE, 3, latency_ms=1)
+    last = snapshot_of(model.telemetry())
+    model.serve(Outcome.CLOUD, 2, latency_ms=40)
+    grown = increase(last, snapshot_of(model.telemetry()))
+    assert grown is not None
+    assert (grown.counters.edge, grown.counters.cloud, grown.counters.wanted) == (0, 2, 2)
+    assert set(grown.latency) == {"cloud"} and sum(grown.latency["cloud"].dense()) == 2
+    assert grown.reasons == {"uncertain": 2}
+
+
+def test_a_doubled_or_overtaken_word_counts_nothing(model: CountedModel) -> None:
+    early = snapshot_of(model.telemetry())
+    model.serve(Outcome.EDGE)
+    late = snapshot_of(model.telemetry())
+    assert increase(late, late) is None
+    assert increase(late, early) is None
+
+
+def test_what_is_in_flight_is_a_change_that_may_be_negative(model: CountedModel) -> None:
+    model.begin(5)
+    last = snapshot_of(model.telemetry())
+    model.end(Outcome.EDGE, 4)
+    grown = increase(last, snapshot_of(model.telemetry()))
+    assert grown is not None
+    counters = grown.counters
+    assert (counters.accepted, counters.edge, counters.in_flight) == (0, 4, -4)
+    assert counters.accepted == counters.edge + counters.in_flight
+
+
+def test_a_count_that_goes_backwards_is_refused(model: CountedModel) -> None:
+    model.serve(Outcome.EDGE, 3)
+    last = snapshot_of(model.telemetry())
+    fewer = CountedModel("d1", "b1")
+    fewer.sequence = 7
+    with pytest.raises(MessageError, match="backwards"):
+        increase(last, snapshot_of(fewer.telemetry()))
+
+
+def test_a_count_that_no_device_can_reach_is_refused(model: CountedModel) -> None:
+    counters = RequestCounters(received=MAX_COUNT + 1, accepted=MAX_COUNT + 1, edge=MAX_COUNT + 1)
+    with pytest.raises(MessageError, match="larger"):
+        snapshot_of(replace(model.telemetry(), counters=counters))
+
+
+def test_boot_version_and_variant_are_counted_apart(model: CountedModel) -> None:
+    told = [
+        model.telemetry(),
+        CountedModel("d1", "b2").telemetry(),
+        CountedModel("d1", "b1", version="2").telemetry(),
+        CountedModel("d1", "b1", variant="B").telemetry(),
+    ]
+    assert len({series_of(each) for each in told}) == 4

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S
+from cloud_service.fleet.ingest import BrokerState, Ingest
+from cloud_service.fleet.pruning import STEADY_FOR_S
+from shared import topics
+from shared.codec import encode_presence, encode_telemetry
+from shared.errors import StoreTaken
+from shared.mqtt import Message
+from shared.types import Outcome, Presence
+from tests.support.fake_clock import FakeClock
+from tests.support.memory_store import MemoryStore
+from tests.support.simulated_device import CountedModel
+
+pytestmark = pytest.mark.anyio
+TOPIC = topics.telemetry("d1", "intents")
+RETENTION_S = 3600
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def make_ingest(store: MemoryStore, clock: FakeClock, *, capacity: int = 100) -> Ingest:
+    broker = BrokerState("localhost:1883", True, "")
+    return Ingest(store, clock, lambda: broker, commit_interval_s=1, retention_s=RETENTION_S, inbox_capacity=capacity)
+
+
+def word(model: CountedModel, *, retained: bool = False) -> Message:
+    return Message(TOPIC, encode_telemetry(model.telemetry()), retained)
+
+
+async def test_an_increase_is_booked_into_every_width_for_fleet_and_device() -> None:
+    store, clock, model = MemoryStore(), FakeClock(), CountedModel("d1", "b1")
+    ingest = make_ingest(store, clock)
+    for _ in range(3):
+        model.serve(Outcome.EDGE, 2)
+        await ingest.take(word(model))
+        await ingest.commit()
+        clock.advance(61)
+    assert {store.sum(width_s).counters for width_s in FLEET_WIDTHS_S} == {model.counters()}
+    assert {store.sum(width_s, "d1").counters for width_s in DEVICE_WIDTHS_S} == {model.counters()}
+    assert len([key for key in store.counts if key.bucket.width_s == 60 and key.device_id == "d1"]) == 3
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_commit_that_fails_is_made_up_for_and_counts_nothing_twice(when: str) -> None:
+    store, clock, model = MemoryStore(), FakeClock(), CountedModel("d1", "b1")
+    ingest = make_ingest(store, clock)
+    model.serve(Outcome.CLOUD, 2)
+    await ingest.take(word(model))
+    store.fail_next = when
+    await ingest.commit()
+    assert ingest.statistics().commit_failures == 1
+    await ingest.commit()
+    model.serve(Outcome.CLOUD, 2)
+    await ingest.take(word(model))
+    await ingest.commit()
+    assert store.sum().counters == model.counters()
+
+
+async def test_a_clock_that_jumps_back_breaks_no_sum() -> None:
+    store, clock, model = MemoryStore(), FakeClock(), CountedModel("d1", "b1")
+    ingest = make_ingest(store, clock)
+    for jump_s in (0, -7200, 3600, -90):
+        clock.jump(jump_s)
+        model.serve(Outcome.EDGE)
+        await ingest.take(word(model))
+        await ingest.commit()
+    assert {store.sum(width_s).counters for width_s in FLEET_WIDTHS_S} == {model.counters()}
+
+
+async def test_a_message_that_goes_backwards_is_refused_and_counted() -> None:
+    store, model, other = MemoryStore(), CountedModel("d1", "b1"), CountedModel("d1", "b1")
+    ingest = make_ingest(store, FakeClock())
+    model.serve(Outcome.EDGE, 5)
+    other.sequence = 10
+    for each in (model, other):
+        await ingest.take(word(each))
+        await ingest.commit()
+    assert ingest.statistics().refused == 1
+    assert store.sum().counters == model.counters()
+
+
+async def test_a_writer_whose_store_was_taken_ends() -> None:
+    store = MemoryStore()
+    ingest = make_ingest(store, FakeClock())
+    store.is_taken = True
+    with pytest.raises(StoreTaken):
+        await ingest.commit()
+
+
+async def test_while_there_is_no_room_the_broker_waits() -> None:
+    ingest = make_ingest(MemoryStore(), FakeClock(), capacity=1)
+    first, second = (
+        Message(topics.presence(name), encode_presence(Presence(name, "b1", True, 0, "1"))) for name in ("d1", "d2")
+    )
+    await ingest.take(first)
+    with anyio.move_on_after(0.05) as waited:
+        await ingest.take(second)
+    assert waited.cancelled_caught
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ingest.take, second)
+        await anyio.lowlevel.checkpoint()
+        await ingest.commit()
+    assert ingest.statistics().devices_online == 1 and ingest.statistics().inbox.waiting == 1
+
+
+async def test_counts_of_ended_boots_are_forgotten_and_those_of_a_silent_device_are_not() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    ingest = make_ingest(store, clock)
+    for boot_id in ("b1", "b2"):
+        model = CountedModel("d1", boot_id)
+        model.serve(Outcome.EDGE)
+        await ingest.take(word(model))
+        await ingest.commit()
+    for _ in range(3):
+        clock.advance(RETENTION_S + STEADY_FOR_S)
+        await ingest.commit()
+    assert [series.boot_id for series in store.states] == ["b2"]
+    assert store.sum().counters.edge == 2
+    assert store.pruned
+
+
+async def test_every_commit_says_that_the_service_is_alive() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    ingest = make_ingest(store, clock)
+    await ingest.open()
+    clock.advance(30)
+    await ingest.commit()
+    assert store.status is not None and store.status.written_s - store.status.started_s == 30
