@@ -25,7 +25,7 @@ from shared.errors import Overloaded, StorageError
 
 _log = logging.getLogger(__name__)
 MAX_VIEWERS = 256
-DEVICE_LIMIT = 200
+DEVICE_LIMIT = 100
 _STILL_AFTER_S = 3.0
 _REST_PER_WORK = 9.0
 

@@ -27,7 +27,7 @@ RANGES = {
     for each in (
         Range("5m", "5 minutes", 5 * MINUTE_S, FINE_S, MINUTE_S),
         Range("15m", "15 minutes", 15 * MINUTE_S, FINE_S, MINUTE_S),
-        Range("1h", "hour", HOUR_S, MINUTE_S, MINUTE_S),
+        Range("1h", "hour", HOUR_S, MINUTE_S, TEN_MINUTES_S),
         Range("24h", "24 hours", 24 * HOUR_S, TEN_MINUTES_S, HOUR_S),
     )
 }

@@ -6,14 +6,23 @@ book always equals the store, also when a commit fails.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cloud_service.fleet.buckets import Bucket, CountKey, buckets_at, count_keys
+from cloud_service.fleet.buckets import (
+    DEVICE_WIDTHS_S,
+    FLEET_WIDTHS_S,
+    WHOLE_FLEET,
+    Bucket,
+    CountKey,
+    Share,
+    buckets_at,
+)
 from cloud_service.fleet.deltas import Series, Snapshot, increase
 from cloud_service.fleet.inbox import Batch, HeardTelemetry
 from cloud_service.fleet.presence import DeviceState, after_presence, after_telemetry
-from cloud_service.fleet.tally import NOTHING, Tally
+from cloud_service.fleet.tally import NOTHING, Tally, TallySum
 from shared.errors import MessageError
 
 
@@ -118,6 +127,7 @@ class _Plan:
         self._devices: dict[str, DeviceState] = {}
         self._states: dict[Series, ModelState] = {}
         self._counts: dict[CountKey, Tally] = {}
+        self._fleet: dict[Share, TallySum] = defaultdict(TallySum)
         self._outdated = 0
         self._refused = 0
 
@@ -149,10 +159,18 @@ class _Plan:
             self._count(series, grown)
 
     def changes(self) -> Changes:
+        for share, grown in self._fleet.items():
+            self._add(share.keys(WHOLE_FLEET, FLEET_WIDTHS_S, self._now_s), grown.tally())
         return Changes(self._devices, self._states, self._counts, self._outdated, self._refused)
 
     def _count(self, series: Series, grown: Tally) -> None:
-        for key in count_keys(series.device_id, series.model, series.model_version, series.variant, self._now_s):
+        """The whole fleet's counts are added up first and booked once."""
+        share = Share(series.model, series.model_version, series.variant)
+        self._fleet[share].add(grown)
+        self._add(share.keys(series.device_id, DEVICE_WIDTHS_S, self._now_s), grown)
+
+    def _add(self, keys: Iterable[CountKey], grown: Tally) -> None:
+        for key in keys:
             before = self._counts.get(key)
             self._counts[key] = (self._book.tally(key) if before is None else before) + grown
 

@@ -6,7 +6,7 @@ bucket of all time, which is never pruned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 ALL_TIME_S = 0
@@ -18,7 +18,7 @@ WHOLE_FLEET = ""
 """Stands in a device's place where all devices are counted together."""
 
 FLEET_WIDTHS_S = (ALL_TIME_S, FINE_S, MINUTE_S, TEN_MINUTES_S, HOUR_S)
-DEVICE_WIDTHS_S = (MINUTE_S, HOUR_S)
+DEVICE_WIDTHS_S = (MINUTE_S, TEN_MINUTES_S, HOUR_S)
 _HOURS_KEPT_S = 30 * 24 * HOUR_S
 
 
@@ -51,11 +51,18 @@ def buckets_at(now_s: int) -> frozenset[Bucket]:
     return frozenset(bucket_at(width_s, now_s) for width_s in FLEET_WIDTHS_S)
 
 
-def count_keys(device_id: str, model: str, model_version: str, variant: str, now_s: int) -> Iterator[CountKey]:
-    """Where an increase of this device and model is booked: for the whole fleet, and for the device."""
-    for owner, widths_s in ((WHOLE_FLEET, FLEET_WIDTHS_S), (device_id, DEVICE_WIDTHS_S)):
+@dataclass(frozen=True)
+class Share:
+    """What is counted together for the whole fleet."""
+
+    model: str
+    model_version: str
+    variant: str
+
+    def keys(self, owner: str, widths_s: Iterable[int], now_s: int) -> Iterator[CountKey]:
+        """Where an increase of `owner`, a device or `WHOLE_FLEET`, is booked at `now_s`."""
         for width_s in widths_s:
-            yield CountKey(bucket_at(width_s, now_s), owner, model, model_version, variant)
+            yield CountKey(bucket_at(width_s, now_s), owner, self.model, self.model_version, self.variant)
 
 
 def kept_since(now_s: int, retention_s: int) -> dict[int, int]:

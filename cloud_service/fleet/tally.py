@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import reduce
 from operator import add, attrgetter, sub
 from typing import TypeVar
 
@@ -79,9 +78,37 @@ class Tally:
 NOTHING = Tally()
 
 
+class TallySum:
+    """Adds many tallies up in place, which is several times faster than one by one."""
+
+    def __init__(self) -> None:
+        self._counters = [0] * len(COUNTER_NAMES)
+        self._buckets: dict[str, dict[int, int]] = {}
+        self._sums_ms: dict[str, float] = {}
+        self._reasons: dict[str, int] = {}
+
+    def add(self, tally: Tally) -> None:
+        """Add one."""
+        self._counters = list(map(add, self._counters, counter_values(tally.counters)))
+        for outcome, histogram in tally.latency.items():
+            _add_to(self._buckets.setdefault(outcome, {}), histogram.counts)
+            self._sums_ms[outcome] = self._sums_ms.get(outcome, 0.0) + histogram.sum_ms
+        _add_to(self._reasons, tally.reasons)
+
+    def tally(self) -> Tally:
+        """The sum so far."""
+        latency = {
+            outcome: SparseHistogram(dict(counts), self._sums_ms[outcome]) for outcome, counts in self._buckets.items()
+        }
+        return Tally(RequestCounters(*self._counters), latency, dict(self._reasons))
+
+
 def total(tallies: Iterable[Tally]) -> Tally:
     """The sum of all."""
-    return reduce(add, tallies, NOTHING)
+    result = TallySum()
+    for tally in tallies:
+        result.add(tally)
+    return result.tally()
 
 
 def sparse(histogram: LatencyHistogram) -> SparseHistogram:
@@ -93,9 +120,13 @@ def _added(left: Mapping[_Key, int], right: Mapping[_Key, int]) -> Mapping[_Key,
     if not right:
         return left
     result = dict(left)
-    for key, count in right.items():
-        result[key] = result.get(key, 0) + count
+    _add_to(result, right)
     return result
+
+
+def _add_to(target: dict[_Key, int], more: Mapping[_Key, int]) -> None:
+    for key, count in more.items():
+        target[key] = target.get(key, 0) + count
 
 
 def _subtracted(left: Mapping[_Key, int], right: Mapping[_Key, int]) -> dict[_Key, int]:

@@ -13,7 +13,7 @@ from cloud_service.fleet.book import ModelState
 from cloud_service.fleet.buckets import ALL_TIME_S, FINE_S, WHOLE_FLEET, CountKey
 from cloud_service.fleet.reading import DeviceCounts, DeviceReading, FleetReading, Question
 from cloud_service.fleet.status import FleetStatus
-from cloud_service.fleet.tally import Tally, total
+from cloud_service.fleet.tally import Tally, TallySum, total
 from cloud_service.storage import tables
 from cloud_service.storage.rows import count_of, device_of, state_of, status_of
 from cloud_service.storage.schema import is_current
@@ -97,11 +97,10 @@ def _counts(
 
 
 def _by_start(counts: Iterable[tuple[CountKey, Tally]]) -> dict[int, Tally]:
-    by_start: dict[int, Tally] = {}
+    sums: dict[int, TallySum] = defaultdict(TallySum)
     for key, tally in counts:
-        before = by_start.get(key.bucket.starts_s)
-        by_start[key.bucket.starts_s] = tally if before is None else before + tally
-    return by_start
+        sums[key.bucket.starts_s].add(tally)
+    return {starts_s: each.tally() for starts_s, each in sums.items()}
 
 
 def _in_flight(connection: Connection) -> tuple[int, int]:
@@ -131,17 +130,23 @@ def _devices(connection: Connection, question: Question) -> tuple[DeviceReading,
     devices = [device_of(row) for row in connection.execute(query).mappings()]
     names = [device.device_id for device in devices]
     models = _models(connection, names)
-    tallies: dict[str, dict[str, Tally]] = defaultdict(dict)
-    for key, tally in _counts(connection, question.figures_width_s, names, question.figures_since_s, question.until_s):
-        of_device = tallies[key.device_id]
-        of_device[key.model] = of_device[key.model] + tally if key.model in of_device else tally
+    tallies = _by_device(
+        _counts(connection, question.figures_width_s, names, question.figures_since_s, question.until_s)
+    )
     return tuple(
-        DeviceReading(device, tuple(models[device.device_id].values()), tallies[device.device_id]) for device in devices
+        DeviceReading(device, models[device.device_id], tallies.get(device.device_id, {})) for device in devices
     )
 
 
-def _models(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, ModelState]]:
-    """By device and model: the newest word of the present boot."""
+def _by_device(counts: Iterable[tuple[CountKey, Tally]]) -> dict[str, dict[str, Tally]]:
+    sums: dict[str, dict[str, TallySum]] = defaultdict(lambda: defaultdict(TallySum))
+    for key, tally in counts:
+        sums[key.device_id][key.model].add(tally)
+    return {owner: {model: each.tally() for model, each in models.items()} for owner, models in sums.items()}
+
+
+def _models(connection: Connection, names: Sequence[str]) -> dict[str, tuple[ModelState, ...]]:
+    """By device: the newest word of its present boot on each model."""
     columns = tables.model_states.c
     query = (
         select(tables.model_states)
@@ -149,11 +154,11 @@ def _models(connection: Connection, names: Sequence[str]) -> dict[str, dict[str,
         .where(columns.device_id.in_(names))
         .order_by(columns.device_id, columns.model, columns.heard_s, columns.sequence)
     )
-    models: dict[str, dict[str, ModelState]] = defaultdict(dict)
+    models: dict[str, dict[str, ModelState]] = {name: {} for name in names}
     for row in connection.execute(query).mappings():
         state = state_of(row)
         models[state.series.device_id][state.series.model] = state
-    return models
+    return {name: tuple(states.values()) for name, states in models.items()}
 
 
 def _is_present_boot() -> ColumnElement[bool]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from sqlalchemy import RowMapping
 
 from cloud_service.fleet.book import ModelState
@@ -20,7 +18,7 @@ STATUS_ID = 1
 
 def device_row(device: DeviceState) -> Row:
     """The row of `devices`."""
-    return asdict(device)
+    return dict(vars(device))
 
 
 def device_of(row: RowMapping) -> DeviceState:
@@ -38,7 +36,7 @@ def device_of(row: RowMapping) -> DeviceState:
 def state_row(state: ModelState) -> Row:
     """The row of `model_states`."""
     return {
-        **asdict(state.series),
+        **vars(state.series),
         "sequence": state.snapshot.sequence,
         "model_digest": state.model_digest,
         "gate_score": state.gate_score,

@@ -4,10 +4,11 @@ from cloud_service.fleet.buckets import (
     ALL_TIME_S,
     DEVICE_WIDTHS_S,
     FLEET_WIDTHS_S,
+    WHOLE_FLEET,
     Bucket,
+    Share,
     bucket_at,
     buckets_at,
-    count_keys,
     kept_since,
 )
 from cloud_service.fleet.pruning import PRUNE_EVERY_S, STEADY_FOR_S, PruneRule
@@ -20,9 +21,10 @@ def test_a_moment_lies_in_one_bucket_of_each_width() -> None:
 
 
 def test_an_increase_is_booked_for_the_fleet_and_for_the_device_in_open_buckets() -> None:
-    keys = list(count_keys("d1", "m", "1", "", 125))
+    share = Share("m", "1", "")
+    keys = [*share.keys(WHOLE_FLEET, FLEET_WIDTHS_S, 125), *share.keys("d1", DEVICE_WIDTHS_S, 125)]
     assert len(keys) == len(set(keys)) == len(FLEET_WIDTHS_S) + len(DEVICE_WIDTHS_S)
-    assert {key.bucket for key in keys} <= buckets_at(125)
+    assert {key.bucket for key in keys} == buckets_at(125)
 
 
 def test_the_sum_of_all_time_is_never_pruned() -> None:
