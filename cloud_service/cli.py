@@ -78,7 +78,7 @@ async def _supervise(config: Path | None, stop_within_s: float) -> int:
 
 
 def _runner(role: str) -> Callable[[CloudSettings], None]:
-    """Each role's code is imported where it runs: a gateway needs no NiceGUI, a page no ONNX Runtime."""
+    """Each role's code is imported where it runs: a gateway needs no templates, a page no ONNX Runtime."""
     module, name = {
         "gateway": ("cloud_service.gateway.server", "run_gateway"),
         "fleet": ("cloud_service.fleet.server", "run_fleet"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 VENVS = ROOT / ".cache" / "interpreters"
+VERSIONS = ("3.10", "3.12", "3.13")
 TEST_PACKAGES = ("pytest", "hypothesis", "onnx", "psutil", "httpx")
 
 
@@ -32,15 +34,20 @@ def prepare_venv(version: str, interpreter: str) -> Path:
     return venv
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
-def test_the_device_side_passes_its_unit_tests_on_python(version: str) -> None:
-    interpreter = find_interpreter(version)
-    if interpreter is None:
+@pytest.fixture(scope="module")
+def venvs() -> dict[str, Future[Path]]:
+    """A virtual environment for each Python that is here, prepared side by side."""
+    found = {version: interpreter for version in VERSIONS if (interpreter := find_interpreter(version))}
+    with ThreadPoolExecutor(2) as pool:
+        return {version: pool.submit(prepare_venv, version, interpreter) for version, interpreter in found.items()}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_device_side_passes_its_unit_tests_on_python(version: str, venvs: dict[str, Future[Path]]) -> None:
+    if version not in venvs:
         pytest.skip(f"there is no Python {version} on this machine")
-    venv = prepare_venv(version, interpreter)
+    python = venvs[version].result() / "bin/python"
     tests = ["-m", "pytest", "-p", "no:cacheprovider", "tests/unit/shared", "tests/unit/edge_agent"]
-    run = subprocess.run(
-        [venv / "bin/python", *tests], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    run = subprocess.run([python, *tests], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
     assert " passed" in run.stdout
