@@ -84,8 +84,9 @@ class Pipeline:
         """
         job = self._admit(request)
         with self.admission, job.lane.ledger.accept(job.arrived_s) as ticket:
+            model = job.lane.model
             computed = await self._pool.run(
-                lambda: job.lane.model.predict(job.token_ids, request.top_k), job.deadline_s
+                lambda: model.predict(job.token_ids, request.top_k), job.deadline_s, model.identity.name
             )
             self.admission.observe(computed.compute_ms)
             if not computed.value.decision.keep:
