@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import httpx
+from anyio.abc import TaskStatus
 
 from deploy.demo.arguments import Options
 from deploy.demo.configuration import Bundles, Layout, choose_ports, write_configuration
@@ -42,12 +43,11 @@ class Demo:
             TandemError: the demo cannot be set up, or cannot go on.
         """
         questions, labels = self._read_input()
-        layout = self._lay_out()
         self._scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
-            group.start_soon(self._obey_signals)
+            await group.start(self._obey_signals)
             with self._scope:
-                await self._play(layout, questions, labels)
+                await self._play(self._lay_out(), questions, labels)
             group.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
@@ -106,8 +106,9 @@ class Demo:
             self._failure = error
             self._scope.cancel()
 
-    async def _obey_signals(self) -> None:
+    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            task_status.started()
             async for _ in received:
                 if self._interrupted and self._stage is not None:
                     self._stage.kill()

@@ -67,7 +67,9 @@ def broker_section(broker: Mosquitto, more: str = "") -> str:
 
 
 def served(ear: Ear, count: int) -> bool:
-    return ear.telemetry is not None and ear.telemetry.counters.received == count
+    if ear.telemetry is None:
+        return False
+    return ear.telemetry.counters.received == count and ear.telemetry.counters.in_flight == 0
 
 
 def online(ear: Ear) -> bool:
