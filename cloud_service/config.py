@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.errors import ConfigurationError
-from shared.listeners import require_protected
+from shared.listeners import require_protected, require_tls
 from shared.settings import Section, Settings, load_settings, resolve_beside
 
 
@@ -110,6 +110,7 @@ class CloudSettings(Settings):
                 ("web.host", self.web.host),
             ):
                 require_protected(name, host, tls=False, credentials=False)
+            require_tls("broker.host", self.broker.host, "broker.ca_file", tls=self.broker.ca_file is not None)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return self

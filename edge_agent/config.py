@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.errors import ConfigurationError, InputError
-from shared.listeners import is_loopback, require_protected
+from shared.listeners import host_and_port, require_protected, require_tls
 from shared.settings import Section, Settings, load_settings, resolve_beside
 from shared.types import checked_identifier
 
@@ -94,12 +94,13 @@ class AgentSettings(Settings):
     def _links_are_protected(self) -> AgentSettings:
         try:
             require_protected("http.host", self.http.host, tls=False, credentials=False)
+            if self.cloud:
+                host, _ = host_and_port("cloud.address", self.cloud.address)
+                require_tls("cloud.address", host, "cloud.ca_file", tls=self.cloud.ca_file is not None)
+            if self.broker:
+                require_tls("broker.host", self.broker.host, "broker.ca_file", tls=self.broker.ca_file is not None)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
-        if self.cloud and not self.cloud.ca_file and not is_loopback(self.cloud.address.rpartition(":")[0]):
-            raise ValueError(f"cloud.address {self.cloud.address} is not on this machine: set cloud.ca_file for TLS")
-        if self.broker and not self.broker.ca_file and not is_loopback(self.broker.host):
-            raise ValueError(f"broker.host {self.broker.host} is not on this machine: set broker.ca_file for TLS")
         return self
 
 

@@ -46,6 +46,16 @@ def read_document(kind: type[D], data: bytes) -> D:
         raise DocumentError(f"{where}: {faults[0]['msg']}", unknown_field=unknown) from error
 
 
+def format_of(data: bytes) -> int:
+    """The `format` that a JSON document states, however else it may have changed; 0 where it states none."""
+    try:
+        fields = json.loads(data)
+    except ValueError:
+        return 0
+    found = fields.get("format") if isinstance(fields, dict) else None
+    return found if isinstance(found, int) else 0
+
+
 def canonical_json(document: Document) -> bytes:
     """The one JSON text of `document`: sorted keys, no NaN, UTF-8, ending in a newline."""
     fields: dict[str, Any] = dataclasses.asdict(document)  # type: ignore[call-overload]

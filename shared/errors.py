@@ -9,6 +9,7 @@ TandemError
 │   ├── BundleFormatTooNew    written by a newer Tandem
 │   └── BundleGraphMismatch   the graph's inputs or outputs are not what the manifest says
 ├── GateError                 a gate document or its certificate cannot be trusted
+│   └── GateFormatTooNew
 ├── InputError                the caller's request cannot be served as it is
 │   ├── UnknownModel          it names a model that is not here
 │   ├── RequestTooLarge       it has more bytes or items than are taken
@@ -72,6 +73,10 @@ class BundleGraphMismatch(BundleError):
 
 class GateError(TandemError):
     """A gate document is malformed, or asks for a threshold that no certificate holds."""
+
+
+class GateFormatTooNew(GateError):
+    """The gate document was written for a newer format than this program knows."""
 
 
 class InputError(TandemError):

@@ -13,8 +13,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.documents import Document, DocumentError, canonical_json, read_document
-from shared.errors import GateError
+from shared.documents import Document, DocumentError, canonical_json, format_of, read_document
+from shared.errors import GateError, GateFormatTooNew
 from shared.types import Reason
 
 GATE_FORMAT = 1
@@ -134,12 +134,13 @@ def parse_gate(data: bytes) -> Gate:
         GateError: the document is malformed, of a newer format, has a temperature that is not positive,
             or puts an alpha in force that no certificate holds.
     """
+    if (found := format_of(data)) > GATE_FORMAT:
+        raise GateFormatTooNew(f"gate.json has format {found}, this program knows {GATE_FORMAT}: update Tandem")
     try:
         gate = read_document(Gate, data)
     except DocumentError as error:
-        raise GateError(f"gate.json: {error}") from error
-    if gate.format > GATE_FORMAT:
-        raise GateError(f"gate.json has format {gate.format}, this program knows {GATE_FORMAT}: update Tandem")
+        kind = GateFormatTooNew if error.unknown_field else GateError
+        raise kind(f"gate.json: {error}") from error
     if gate.temperature <= 0:
         raise GateError(f"gate.json: temperature {gate.temperature} must be positive")
     gate.threshold()

@@ -17,7 +17,7 @@ import aiomqtt
 
 from shared.backoff import Backoff
 from shared.clock import Clock
-from shared.errors import BrokerError
+from shared.errors import BrokerError, ConfigurationError
 
 _log = logging.getLogger(__name__)
 _QOS = 1
@@ -80,6 +80,7 @@ class BrokerLink:
         on_message: Callable[[Message], Awaitable[None]] = _ignore,
         backoff: Backoff | None = None,
     ) -> None:
+        """Raises: ConfigurationError: the address's `ca_file` cannot be read."""
         self._address = address
         self._client_id = client_id
         self._clock = clock
@@ -88,6 +89,7 @@ class BrokerLink:
         self._on_connect = on_connect
         self._on_message = on_message
         self._backoff = backoff or Backoff()
+        self._tls_context = _tls_context(address)
         self._client: aiomqtt.Client | None = None
         self._connections = 0
         self._published = 0
@@ -167,7 +169,7 @@ class BrokerLink:
             identifier=self._client_id,
             will=will or None,
             keepalive=address.keepalive_s,
-            tls_context=ssl.create_default_context(cafile=address.ca_file) if address.ca_file else None,
+            tls_context=self._tls_context,
             timeout=_PUBLISH_TIMEOUT_S,
             max_queued_incoming_messages=_MAX_QUEUED_MESSAGES,
         )
@@ -178,6 +180,7 @@ async def check_broker(address: BrokerAddress, client_id: str) -> None:
 
     Raises:
         BrokerError: it is not there, or refuses us.
+        ConfigurationError: the address's `ca_file` cannot be read.
     """
     try:
         async with aiomqtt.Client(
@@ -186,9 +189,18 @@ async def check_broker(address: BrokerAddress, client_id: str) -> None:
             username=address.username,
             password=address.password,
             identifier=client_id,
-            tls_context=ssl.create_default_context(cafile=address.ca_file) if address.ca_file else None,
+            tls_context=_tls_context(address),
             timeout=_PUBLISH_TIMEOUT_S,
         ):
             return
     except (aiomqtt.MqttError, OSError) as error:
         raise BrokerError(f"the broker {address.host}:{address.port}: {error}") from error
+
+
+def _tls_context(address: BrokerAddress) -> ssl.SSLContext | None:
+    if address.ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=address.ca_file)
+    except OSError as error:  # ssl.SSLError among them
+        raise ConfigurationError(f"broker.ca_file: {address.ca_file} cannot be read: {error}") from error

@@ -97,7 +97,8 @@ def _describe(kind: type[BaseModel], file: Path | None, fault: dict[str, Any]) -
     variable = (str(kind.model_config.get("env_prefix", "")) + _DELIMITER.join(path)).upper()
     where = f"environment variable {variable}" if variable in os.environ else str(file or "the configuration")
     if fault["type"] == "extra_forbidden":
-        siblings = [known[-1] for known in _key_paths(kind) if list(known[:-1]) == path[:-1]]
+        table = [part for part in path[:-1] if not part.isdigit()]
+        siblings = [known[-1] for known in _key_paths(kind) if list(known[:-1]) == table]
         return f"{where}: {'.'.join(path)}: unknown key{_suggest(path[-1], siblings)}"
     got = "" if fault["type"] == "missing" else f" (got {fault['input']!r})"
     return f"{where}: {'.'.join(path)}: {fault['msg']}{got}"
@@ -119,6 +120,6 @@ def _key_paths(kind: type[BaseModel]) -> Iterator[tuple[str, ...]]:
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    elif typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple, list):
         for part in typing.get_args(annotation):
             yield from _models_in(part)

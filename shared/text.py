@@ -49,7 +49,10 @@ class TextEncoder:
             raise InputError(f"the text has {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are taken")
         if _HALF_A_SURROGATE_PAIR.search(text):
             raise InputError("the text holds half a surrogate pair; send valid Unicode")
-        ids = self._tokenizer.encode(unicodedata.normalize(self._form, text)).ids
+        try:
+            ids = self._tokenizer.encode(unicodedata.normalize(self._form, text)).ids
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise InputError(f"the tokenizer cannot read the text: {error}") from error
         if not ids:
             raise InputError("the text holds nothing that the model can read")
         return np.asarray(ids, dtype=np.int64)

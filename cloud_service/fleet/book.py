@@ -103,9 +103,19 @@ class Book:
         return self._counts[key.bucket].get(key, NOTHING)
 
     def forgettable(self, before_s: int) -> tuple[Series, ...]:
-        """Series of ended boots that were last heard before `before_s`. A running boot's are never forgotten."""
+        """Series of ended boots that were last heard before `before_s`, and were heard of no more since another came.
+
+        A running boot's are never forgotten. Nor is the newest of a device's model: the broker keeps its last message
+        for ever and says it again at every start, and a series that is not remembered counts from zero.
+        """
+        newest: dict[tuple[str, str], int] = {}
+        for series, state in self._states.items():
+            topic = (series.device_id, series.model)
+            newest[topic] = max(newest.get(topic, 0), state.heard_s)
         return tuple(
-            series for series, state in self._states.items() if state.heard_s < before_s and self._has_ended(series)
+            series
+            for series, state in self._states.items()
+            if state.heard_s < min(before_s, newest[(series.device_id, series.model)]) and self._has_ended(series)
         )
 
     def forget(self, forgotten: Iterable[Series]) -> None:

@@ -10,7 +10,7 @@ from cloud_service.gateway.idempotency import IdempotencyTable, Remembered, Requ
 from cloud_service.serving.batcher import BatchedLogits, Batcher, Ticket
 from cloud_service.serving.model import FullModel
 from shared.clock import Clock
-from shared.errors import DeadlineExpired, TandemError, UnknownModel
+from shared.errors import DeadlineExpired, EngineError, TandemError, UnknownModel
 from shared.types import EscalationAnswer, EscalationRequest
 
 
@@ -124,10 +124,11 @@ class InferenceDesk:
             return
         try:
             answer = _answer(computation, result.result())
-        except TandemError as error:
+        except Exception as error:  # noqa: BLE001 - callers wait: whatever failed, they are told
+            problem = error if isinstance(error, TandemError) else EngineError(f"the answer cannot be made: {error!r}")
             self._table.forget(computation.key)
             for caller in computation.waiting():
-                caller.set_exception(error)
+                caller.set_exception(problem)
             return
         self._table.finish(computation.key, answer, self._clock.monotonic_s())
         for caller in computation.waiting():

@@ -19,6 +19,8 @@ _REASONS: dict[type[EscalationError], Reason] = {
     CloudOverloaded: Reason.CLOUD_OVERLOADED,
     CloudRefused: Reason.CLOUD_REFUSED,
 }
+_FAIR_CHANCE_S = 0.25
+"""A call that was given less says nothing of the cloud when it times out: the caller was in a hurry."""
 _LONGEST_RETRY_HINT_S = 60.0
 
 
@@ -94,8 +96,14 @@ class Escalator:
     async def _call(self, permit: Permit, request: EscalationRequest, timeout_s: float) -> EscalationAnswer:
         try:
             answer = await self._client.infer(request, timeout_s)
-        except (CloudUnavailable, CloudTimedOut):
+        except CloudUnavailable:
             self._breaker.failed(permit, self._clock.monotonic_s())
+            raise
+        except CloudTimedOut:
+            if timeout_s >= min(self._timeout_s, _FAIR_CHANCE_S):
+                self._breaker.failed(permit, self._clock.monotonic_s())
+            else:
+                self._breaker.abandoned(permit)
             raise
         except CloudOverloaded as error:
             self._breaker.succeeded(permit)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shared.bundle.manifest import BUNDLE_FORMAT, MANIFEST_NAME, FileEntry, GoldenSet, Manifest, Role
-from shared.documents import DocumentError, read_document
+from shared.documents import D, DocumentError, format_of, read_document
 from shared.errors import (
     BundleDigestMismatch,
     BundleFileMissing,
     BundleFormatTooNew,
     BundleMalformed,
     GateError,
+    GateFormatTooNew,
     InputError,
 )
 from shared.gate import Gate, parse_gate
@@ -54,33 +55,42 @@ def read_bundle(path: Path) -> Bundle:
         BundleFileMissing: the manifest or a file it names is not there.
         BundleDigestMismatch: a file, or a chunk of it, is not the one that the manifest names, or the gate
             was calibrated for another model.
-        BundleFormatTooNew: the manifest has a newer format, or fields that this program does not know.
-        BundleMalformed: the manifest or a file cannot be read as what it should be.
+        BundleFormatTooNew: the manifest, gate or golden set has a newer format, or fields that this program does
+            not know.
+        BundleMalformed: the manifest or a file cannot be read as what it should be, or the folder holds a file that
+            the manifest does not name.
     """
     manifest = _read_manifest(path)
     for entry in manifest.files:
         _verify_file(path, entry)
+    _refuse_strangers(path, manifest)
     return Bundle(path, manifest, _read_gate(path, manifest), _read_golden(path, manifest))
 
 
 def _read_manifest(path: Path) -> Manifest:
     manifest_path = path / MANIFEST_NAME
     try:
-        manifest = read_document(Manifest, manifest_path.read_bytes())
+        data = manifest_path.read_bytes()
     except FileNotFoundError as error:
         raise BundleFileMissing(manifest_path, "there is no bundle here") from error
     except OSError as error:
         raise BundleMalformed(manifest_path, f"cannot be read: {error}") from error
-    except DocumentError as error:
-        if error.unknown_field:
-            raise BundleFormatTooNew(manifest_path, f"{error}; update Tandem on this machine") from error
-        raise BundleMalformed(manifest_path, str(error)) from error
-    if manifest.format > BUNDLE_FORMAT:
+    if (found := format_of(data)) > BUNDLE_FORMAT:
         raise BundleFormatTooNew(
-            manifest_path, f"format {manifest.format} is newer than {BUNDLE_FORMAT}; update Tandem on this machine"
+            manifest_path, f"format {found} is newer than {BUNDLE_FORMAT}; update Tandem on this machine"
         )
+    manifest = _parsed(Manifest, manifest_path, data)
     _check_consistency(manifest_path, manifest)
     return manifest
+
+
+def _parsed(kind: type[D], path: Path, data: bytes) -> D:
+    try:
+        return read_document(kind, data)
+    except DocumentError as error:
+        if error.unknown_field:
+            raise BundleFormatTooNew(path, f"{error}; update Tandem on this machine") from error
+        raise BundleMalformed(path, str(error)) from error
 
 
 def _check_consistency(path: Path, manifest: Manifest) -> None:
@@ -136,6 +146,14 @@ def _verify_file(root: Path, entry: FileEntry) -> None:
         raise BundleDigestMismatch(path, "is damaged; fetch the bundle again")
 
 
+def _refuse_strangers(root: Path, manifest: Manifest) -> None:
+    """A file that nobody vouches for could still be read by a graph, as its external data."""
+    known = {MANIFEST_NAME, *(entry.path for entry in manifest.files)}
+    for path in root.rglob("*"):
+        if not path.is_dir() and path.relative_to(root).as_posix() not in known:
+            raise BundleMalformed(path, "is not named by the manifest; take it out of the bundle")
+
+
 def _read_gate(root: Path, manifest: Manifest) -> Gate | None:
     entry = manifest.file(Role.GATE)
     if entry is None:
@@ -143,6 +161,8 @@ def _read_gate(root: Path, manifest: Manifest) -> Gate | None:
     path = root / entry.path
     try:
         gate = parse_gate(path.read_bytes())
+    except GateFormatTooNew as error:
+        raise BundleFormatTooNew(path, str(error)) from error
     except GateError as error:
         raise BundleMalformed(path, str(error)) from error
     if gate.model_digest != manifest.model_digest:
@@ -155,7 +175,4 @@ def _read_golden(root: Path, manifest: Manifest) -> GoldenSet:
     if entry is None:
         raise BundleMalformed(root / MANIFEST_NAME, "names no golden set")
     path = root / entry.path
-    try:
-        return read_document(GoldenSet, path.read_bytes())
-    except DocumentError as error:
-        raise BundleMalformed(path, str(error)) from error
+    return _parsed(GoldenSet, path, path.read_bytes())

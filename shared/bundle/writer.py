@@ -111,5 +111,10 @@ def _replace_folder(new: Path, destination: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
     if destination.exists():
         destination.rename(retired)
-    new.rename(destination)
+    try:
+        new.rename(destination)
+    except OSError:
+        if retired.exists():
+            retired.rename(destination)
+        raise
     shutil.rmtree(retired, ignore_errors=True)

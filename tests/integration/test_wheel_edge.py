@@ -19,5 +19,5 @@ def test_the_device_wheel_holds_edge_agent_and_shared_alone(tmp_path: Path) -> N
     assert {top for top in tops if not top.endswith(".dist-info")} == {"edge_agent", "shared"}
     required = [line.split(":", 1)[1].strip() for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
     assert any(line.startswith("onnxruntime") for line in required)
-    assert not any(line.startswith(("torch", "sqlalchemy", "nicegui", "ray")) for line in required)
+    assert not any(line.startswith(("torch", "sqlalchemy", "jinja2", "ray")) for line in required)
     assert "edge-agent" in entry_points and "cloud-service" not in entry_points

@@ -62,3 +62,10 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
 def test_relative_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     settings = load(tmp_path, '[[gateway.models]]\nbundle = "bundles/full"\n')
     assert settings.gateway.models[0].bundle == tmp_path / "bundles" / "full"
+
+
+def test_a_broker_beyond_this_machine_is_refused_without_tls(tmp_path: Path) -> None:
+    file = tmp_path / "cloud.toml"
+    file.write_text('[broker]\nhost = "broker.example"\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"broker\.ca_file for TLS"):
+        load_cloud_settings(file)

@@ -28,6 +28,11 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     assert settings.broker and settings.broker.password_file == Path("/p")
 
 
+def test_the_loopback_address_of_ipv6_needs_no_tls(tmp_path: Path) -> None:
+    settings = load_agent_settings(written(tmp_path, MINIMAL + '[cloud]\naddress = "[::1]:50051"\n'))
+    assert settings.cloud and settings.cloud.address == "[::1]:50051"
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_EDGE_HTTP__PORT", "9999")
     assert load_agent_settings(written(tmp_path, MINIMAL)).http.port == 9999
@@ -41,6 +46,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         (MINIMAL + '[http]\nhost = "0.0.0.0"\n', "without TLS and credentials"),
         (MINIMAL + '[cloud]\naddress = "cloud.example:50051"\n', "set cloud.ca_file for TLS"),
         (MINIMAL + '[broker]\nhost = "broker.example"\n', "set broker.ca_file for TLS"),
+        (MINIMAL + '[cloud]\naddress = "localhost"\n', "must be host:port"),
+        (MINIMAL + "thread = 2\n", "models.0.thread: unknown key; did you mean threads?"),
         ('device_id = "a/b"\n[[models]]\nbundle = "x"\n', "device_id"),
         ('device_id = "d1"\nmodels = []\n', "models"),
         ("device_id = ", "cannot be read as TOML"),

@@ -124,6 +124,17 @@ async def test_an_open_breaker_asks_nobody_and_still_wants(tiny_model: EdgeModel
         assert (await pipeline.answer(UNSURE)).outcome is Outcome.CLOUD
 
 
+async def test_callers_in_a_hurry_do_not_open_the_breaker_for_the_patient(tiny_model: EdgeModel) -> None:
+    cloud = FakeCloud()
+    cloud.error = CloudTimedOut("too late")
+    hasty = InferenceRequest("card cash", deadline_ms=150)
+    with open_test_pipeline([tiny_model], cloud=cloud, clock=FakeClock(), failures_to_open=2) as pipeline:
+        reasons = [(await pipeline.answer(hasty)).reason for _ in range(4)]
+        assert reasons == [Reason.CLOUD_TIMED_OUT] * 4
+        patient = [(await pipeline.answer(UNSURE)).reason for _ in range(3)]
+        assert patient == [Reason.CLOUD_TIMED_OUT] * 2 + [Reason.CIRCUIT_OPEN]
+
+
 async def test_the_wall_clock_jumping_changes_nothing(tiny_model: EdgeModel) -> None:
     cloud, clock = FakeCloud(), FakeClock()
     cloud.error = CloudUnavailable("away")

@@ -199,3 +199,19 @@ def test_a_graph_that_does_not_fit_its_manifest_is_refused(
 
     with pytest.raises(BundleGraphMismatch, match=said):
         check_signature(folder, GraphSpec("model.onnx", (IDS,), (LOGITS,)), inputs, outputs, labels)
+
+
+def test_a_newer_format_is_said_to_be_one_even_where_fields_have_gone(folder: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document.update(format=2)
+        del document["graph"]
+
+    edit_manifest(folder, change)
+    with pytest.raises(BundleFormatTooNew, match="format 2"):
+        read_bundle(folder)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(folder: Path) -> None:
+    (folder / "other.data").write_bytes(b"weights that nobody vouches for")
+    with pytest.raises(BundleMalformed, match=r"other.data.*not named"):
+        read_bundle(folder)

@@ -119,12 +119,30 @@ async def test_counts_of_ended_boots_are_forgotten_and_those_of_a_silent_device_
         model.serve(Outcome.EDGE)
         await ingest.take(word(model))
         await ingest.commit()
+        clock.advance(1)
     for _ in range(3):
         clock.advance(RETENTION_S + STEADY_FOR_S)
         await ingest.commit()
     assert [series.boot_id for series in store.states] == ["b2"]
     assert store.sum().counters.edge == 2
     assert store.pruned
+
+
+async def test_what_the_broker_says_again_of_a_model_long_gone_counts_once() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    ingest = make_ingest(store, clock)
+    gone, now = CountedModel("d1", "b1", model="gone"), CountedModel("d1", "b2", model="now")
+    for model in (gone, now):
+        model.serve(Outcome.EDGE)
+        await ingest.take(Message(topics.telemetry("d1", model.identity.name), encode_telemetry(model.telemetry())))
+        await ingest.commit()
+        clock.advance(1)
+    for _ in range(3):
+        clock.advance(RETENTION_S + STEADY_FOR_S)
+        await ingest.commit()
+    await ingest.take(Message(topics.telemetry("d1", "gone"), encode_telemetry(gone.telemetry()), retained=True))
+    await ingest.commit()
+    assert store.sum().counters.edge == 2
 
 
 async def test_every_commit_says_that_the_service_is_alive() -> None:
