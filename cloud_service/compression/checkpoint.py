@@ -66,7 +66,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
-    except Exception as error:
+    except Exception as error:  # safetensors' own error and the system's share no nearer base
         raise CheckpointError(f"{path}: not readable weights ({error})") from error
 
 
