@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cloud_service.calibration.gate_maker import GatePlan, Predictions, Provenance, make_gate
 from cloud_service.compression.dataset import Questions
 from cloud_service.compression.encoding import encode_texts
-from cloud_service.compression.graph_session import GraphSession
-from cloud_service.compression.graph_writer import LEAST_ONNXRUNTIME, OPSET, GraphFiles
+from cloud_service.compression.graphs.session import GraphSession
+from cloud_service.compression.graphs.writer import LEAST_ONNXRUNTIME, OPSET, GraphFiles
 from cloud_service.compression.workshop import Workshop
 from shared import __version__
 from shared.bundle import (

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_service.calibration.gate_maker import Predictions
-from cloud_service.compression.classifier import ErnieClassifier, count_multiply_accumulates
 from cloud_service.compression.config import ModelConfig
 from cloud_service.compression.encoding import encode_texts
 from cloud_service.compression.evaluation import accuracy, compute_logits
-from cloud_service.compression.export import export_classifier
 from cloud_service.compression.figures import (
     LATENCY_ROUNDS,
     TYPICAL_TOKENS,
@@ -20,14 +18,16 @@ from cloud_service.compression.figures import (
     figures_by_alpha,
     gate_figures,
 )
-from cloud_service.compression.graph_session import GraphSession, median_latencies_ms
-from cloud_service.compression.graph_writer import GraphFiles
+from cloud_service.compression.graphs.export import export_classifier
+from cloud_service.compression.graphs.formats import Float16Storage, Int8Dynamic
+from cloud_service.compression.graphs.session import GraphSession, median_latencies_ms
+from cloud_service.compression.graphs.writer import GraphFiles
 from cloud_service.compression.model_card import edge_card, full_card
+from cloud_service.compression.networks.classifier import ErnieClassifier, count_multiply_accumulates
 from cloud_service.compression.package import GraphPair, calibrate_gate, draft_bundle, predict
 from cloud_service.compression.progress import ProgressReport
 from cloud_service.compression.students import Student, train_edge, train_full
 from cloud_service.compression.teaching import Teacher, ask_teacher, train_teacher
-from cloud_service.compression.weight_format import Float16Storage, Int8Dynamic
 from cloud_service.compression.workshop import Workshop, open_workshop
 from shared.bundle import BundleDraft, Role, Tier, write_bundle
 from shared.documents import canonical_json

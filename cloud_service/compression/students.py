@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from cloud_service.compression.classifier import ErnieClassifier
 from cloud_service.compression.config import StudentConfig
 from cloud_service.compression.distillation import Lessons, epoch_losses, steps_per_epoch
 from cloud_service.compression.encoding import encode_texts
 from cloud_service.compression.evaluation import accuracy, compute_logits
-from cloud_service.compression.pruning import prune_into, taylor_importance
+from cloud_service.compression.networks.classifier import ErnieClassifier
+from cloud_service.compression.pruning.heads import prune_into, taylor_importance
 from cloud_service.compression.teacher import word_vectors
 from cloud_service.compression.teaching import Opinions, remembered_logits
 from cloud_service.compression.training import TrainingTask, train

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_service.compression.cli import add_model_commands
 from cloud_service.compression.encoding import pad_batch
-from cloud_service.compression.graph_session import GraphSession
+from cloud_service.compression.graphs.session import GraphSession
 from shared.bundle import Bundle, Tier, read_bundle
 from shared.gate import probabilities
 from shared.text import TextEncoder

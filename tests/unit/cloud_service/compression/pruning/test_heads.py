@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers.models.ernie4_5.modeling_ernie4_5 import Ernie4_5DecoderLayer
 
-from cloud_service.compression.classifier import ErnieClassifier, count_multiply_accumulates
 from cloud_service.compression.config import ShapeConfig
 from cloud_service.compression.encoding import TokenBatch, pad_batch
 from cloud_service.compression.errors import CompressionError
-from cloud_service.compression.pruning import inherited_layers, prune_into, taylor_importance
+from cloud_service.compression.networks.classifier import ErnieClassifier, count_multiply_accumulates
+from cloud_service.compression.pruning.heads import inherited_layers, prune_into, taylor_importance
 
 PARENT = ShapeConfig(layers=3, hidden_size=32, attention_heads=8, key_value_heads=4, head_size=16, ffn_size=24)
 

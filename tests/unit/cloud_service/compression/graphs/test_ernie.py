@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_service.compression.classifier import ErnieClassifier
 from cloud_service.compression.config import ShapeConfig
 from cloud_service.compression.encoding import pad_batch
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.evaluation import compute_logits
-from cloud_service.compression.export import export_classifier, graph_source, largest_difference
-from cloud_service.compression.graph import write_graph
-from cloud_service.compression.graph_session import GraphSession
-from cloud_service.compression.weight_format import Float16Storage, Float32Weights, Int8Dynamic
+from cloud_service.compression.graphs.ernie import write_graph
+from cloud_service.compression.graphs.export import export_classifier, graph_source, largest_difference
+from cloud_service.compression.graphs.formats import Float16Storage, Float32Weights, Int8Dynamic
+from cloud_service.compression.graphs.session import GraphSession
+from cloud_service.compression.networks.classifier import ErnieClassifier
 
 VOCABULARY, LABELS, MAX_LENGTH = 300, 7, 24
 SHAPES = {
@@ -109,7 +109,7 @@ def test_an_export_whose_graph_disagrees_is_refused(tmp_path: Path, monkeypatch:
     source = graph_source(model)
     wrong = {**source.weights, "head.bias": source.weights["head.bias"] + 1.0}
     monkeypatch.setattr(
-        "cloud_service.compression.export.graph_source",
+        "cloud_service.compression.graphs.export.graph_source",
         lambda _: type(source)(source.shape, wrong, MAX_LENGTH, source.inverse_frequencies, source.norm_epsilon),
     )
     with pytest.raises(ExportError, match="differ from the model's"):

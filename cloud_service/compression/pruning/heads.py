@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from cloud_service.compression.classifier import ErnieClassifier
 from cloud_service.compression.config import ShapeConfig
 from cloud_service.compression.errors import CompressionError
+from cloud_service.compression.networks.classifier import ErnieClassifier
 
 Weights = dict[str, Tensor]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from cloud_service.compression.graph_writer import GraphWriter
-from cloud_service.compression.weight_format import WEIGHT_LIMIT, Int8Dynamic, quantize_symmetric
+from cloud_service.compression.graphs.formats import WEIGHT_LIMIT, Int8Dynamic, quantize_symmetric
+from cloud_service.compression.graphs.writer import GraphWriter
 
 
 def test_quantized_values_are_within_half_a_scale() -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from cloud_service.compression.errors import ExportError
-from cloud_service.compression.graph_writer import PAGE_BYTES, GraphFiles, GraphWriter
+from cloud_service.compression.graphs.writer import PAGE_BYTES, GraphFiles, GraphWriter
 
 
 def write(folder: Path) -> tuple[GraphWriter, GraphFiles]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from cloud_service.compression.graph_writer import CONTRIB, GraphWriter
+from cloud_service.compression.graphs.writer import CONTRIB, GraphWriter
 
 Matrix = NDArray[np.float32]
 

@@ -9,14 +9,14 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from cloud_service.compression.classifier import ErnieClassifier
 from cloud_service.compression.encoding import pad_batch
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.evaluation import compute_logits
-from cloud_service.compression.graph import GraphSource, write_graph
-from cloud_service.compression.graph_session import GraphSession
-from cloud_service.compression.graph_writer import GraphFiles
-from cloud_service.compression.weight_format import Float32Weights, WeightFormat
+from cloud_service.compression.graphs.ernie import GraphSource, write_graph
+from cloud_service.compression.graphs.formats import Float32Weights, WeightFormat
+from cloud_service.compression.graphs.session import GraphSession
+from cloud_service.compression.graphs.writer import GraphFiles
+from cloud_service.compression.networks.classifier import ErnieClassifier
 
 PARITY_TOLERANCE = 1e-4
 

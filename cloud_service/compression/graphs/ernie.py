@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from cloud_service.compression.config import ShapeConfig
-from cloud_service.compression.graph_writer import CONTRIB, GraphFiles, GraphWriter
-from cloud_service.compression.weight_format import WeightFormat
+from cloud_service.compression.graphs.formats import WeightFormat
+from cloud_service.compression.graphs.writer import CONTRIB, GraphFiles, GraphWriter
 
 Weights = Mapping[str, NDArray[np.float32]]
 

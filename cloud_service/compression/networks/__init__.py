@@ -1,0 +1,1 @@
+"""The two families of networks that Tandem compresses: their shapes, their weights' names, and torch modules."""
