@@ -1,0 +1,1 @@
+"""What a model is worth: accuracy and its uncertainty, time, memory and energy."""
