@@ -6,34 +6,18 @@ value and one for the feed-forward's gate and up. Of the last layer, only attent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from cloud_service.compression.config import ShapeConfig
 from cloud_service.compression.graphs.formats import WeightFormat
+from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.writer import CONTRIB, GraphFiles, GraphWriter
-
-Weights = Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class GraphSource:
-    """A trained classifier: its shape, constants of the architecture, and weights under transformers' names.
-
-    `weights` has `body.embed_tokens.weight`, `body.layers.N...`, `body.norm.weight`, `head.weight`,
-    `head.bias`; matrices are [out, in]. `inverse_frequencies` [head_size / 2] are the rotary embedding's.
-    """
-
-    shape: ShapeConfig
-    weights: Weights
-    max_length: int
-    inverse_frequencies: NDArray[np.float32]
-    norm_epsilon: float
+from cloud_service.compression.networks.shape import NetworkShape
 
 
 def write_graph(source: GraphSource, form: WeightFormat, folder: Path) -> GraphFiles:
@@ -72,9 +56,9 @@ class _Builder:
             self.graph, "input_ids", "embed_tokens.weight", self.source.weights["body.embed_tokens.weight"]
         )
         normed = self._norm(residual, "layers.0.input_layernorm")
-        for index in range(self.shape.layers):
+        for index in range(len(self.shape.layers)):
             attended = self._attention(normed, index)
-            if index == self.shape.layers - 1:
+            if index == len(self.shape.layers) - 1:
                 attended, residual = self._last_token(attended, "attended"), self._last_token(residual, "residual")
             attended = self._project(attended, f"layers.{index}.self_attn.o_proj")
             normed, residual = self._skip_norm(attended, residual, f"layers.{index}.post_attention_layernorm")
@@ -83,7 +67,7 @@ class _Builder:
         self._head(normed)
 
     def _norm_after(self, index: int) -> str:
-        return "norm" if index == self.shape.layers - 1 else f"layers.{index + 1}.input_layernorm"
+        return "norm" if index == len(self.shape.layers) - 1 else f"layers.{index + 1}.input_layernorm"
 
     def _lengths(self) -> None:
         """`last`: each row's last valid position; `seqlens_k` and `total_length` as the attention wants them."""
@@ -98,7 +82,7 @@ class _Builder:
 
     def _rotary_tables(self) -> None:
         """Cosines and sines, float32 [max_length, head_size / 2], as `Ernie4_5RotaryEmbedding` has them."""
-        angles = np.outer(np.arange(self.source.max_length, dtype=np.float32), self.source.inverse_frequencies)
+        angles = np.outer(np.arange(self.shape.max_length, dtype=np.float32), inverse_frequencies(self.shape))
         self.graph.weight("rotary.cos", np.cos(angles))
         self.graph.weight("rotary.sin", np.sin(angles))
 
@@ -111,8 +95,8 @@ class _Builder:
             [packed, "", "", "", "", "seqlens_k", "total_length", "rotary.cos", "rotary.sin"],
             [f"{name}/out", f"{name}/keys", f"{name}/values"],
             domain=CONTRIB,
-            num_heads=self.shape.attention_heads,
-            kv_num_heads=self.shape.key_value_heads,
+            num_heads=self.shape.layers[index].attention_heads,
+            kv_num_heads=self.shape.layers[index].key_value_heads,
             do_rotary=1,
             rotary_interleaved=1,
         )
@@ -138,7 +122,7 @@ class _Builder:
     def _norm(self, x: str, name: str) -> str:
         scale = self._norm_scale(name)
         return self.graph.node(
-            "SimplifiedLayerNormalization", [x, scale], f"{name}/out", axis=-1, epsilon=self.source.norm_epsilon
+            "SimplifiedLayerNormalization", [x, scale], f"{name}/out", axis=-1, epsilon=self.shape.norm_epsilon
         )
 
     def _skip_norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
@@ -149,7 +133,7 @@ class _Builder:
             [x, residual, self._norm_scale(name)],
             outputs if name != "norm" else outputs[:1],
             domain=CONTRIB,
-            epsilon=self.source.norm_epsilon,
+            epsilon=self.shape.norm_epsilon,
         )
         return outputs[0], outputs[3]
 
@@ -160,3 +144,9 @@ class _Builder:
         product = self.form.matmul(self.graph, x, "head.weight", self.source.weights["head.weight"].T)
         bias = self.graph.weight("head.bias", self.source.weights["head.bias"])
         self.graph.node("Add", [product, bias], "logits")
+
+
+def inverse_frequencies(shape: NetworkShape) -> NDArray[np.float32]:
+    """The rotary embedding's angle per position, float32 [head_size / 2], rounded as transformers rounds it."""
+    exponents = torch.arange(0, shape.head_size, 2, dtype=torch.int64).to(torch.float) / shape.head_size
+    return cast("NDArray[np.float32]", (1.0 / (shape.rope_theta**exponents)).numpy())

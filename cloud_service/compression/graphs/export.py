@@ -7,16 +7,17 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
-from torch import Tensor
 
 from cloud_service.compression.encoding import pad_batch
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.evaluation import compute_logits
-from cloud_service.compression.graphs.ernie import GraphSource, write_graph
+from cloud_service.compression.graphs.ernie import write_graph
 from cloud_service.compression.graphs.formats import Float32Weights, WeightFormat
 from cloud_service.compression.graphs.session import GraphSession
+from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.writer import GraphFiles
 from cloud_service.compression.networks.classifier import ErnieClassifier
+from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
 
 PARITY_TOLERANCE = 1e-4
 
@@ -38,13 +39,23 @@ def export_classifier(model: ErnieClassifier, form: WeightFormat, folder: Path, 
 
 def graph_source(model: ErnieClassifier) -> GraphSource:
     """What the graph builder needs of `model`."""
-    config, rotary = model.body.config, model.body.rotary_emb
-    return GraphSource(
-        shape=model.shape,
-        weights={name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()},
+    weights = {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
+    return GraphSource(_network_shape(model), weights)
+
+
+def _network_shape(model: ErnieClassifier) -> NetworkShape:
+    shape, config = model.shape, model.body.config
+    layer = LayerShape(shape.attention_heads, shape.key_value_heads, shape.ffn_size)
+    return NetworkShape(
+        family=Family.ERNIE,
+        vocabulary_size=config.vocab_size,
         max_length=config.max_position_embeddings,
-        inverse_frequencies=cast(Tensor, rotary.inv_freq).float().numpy(),
+        hidden_size=shape.hidden_size,
+        head_size=shape.head_size,
+        layers=(layer,) * shape.layers,
         norm_epsilon=config.rms_norm_eps,
+        pooling=Pooling.LAST,
+        rope_theta=cast("dict[str, float]", config.rope_parameters)["rope_theta"],
     )
 
 

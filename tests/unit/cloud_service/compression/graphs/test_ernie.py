@@ -110,7 +110,7 @@ def test_an_export_whose_graph_disagrees_is_refused(tmp_path: Path, monkeypatch:
     wrong = {**source.weights, "head.bias": source.weights["head.bias"] + 1.0}
     monkeypatch.setattr(
         "cloud_service.compression.graphs.export.graph_source",
-        lambda _: type(source)(source.shape, wrong, MAX_LENGTH, source.inverse_frequencies, source.norm_epsilon),
+        lambda _: type(source)(source.shape, wrong),
     )
     with pytest.raises(ExportError, match="differ from the model's"):
         export_classifier(model, Int8Dynamic(), tmp_path, token_sequences())
