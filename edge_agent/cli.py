@@ -79,6 +79,24 @@ def _doctor(options: argparse.Namespace) -> int:
     return _on_event_loop(report())
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from edge_agent.bench import measure_bundle, render_figures, render_table
+    from edge_agent.probing import record_probes
+    from shared.clock import SystemClock
+    from shared.latency_table import require_writable, write_latency_table
+
+    how = (options.threads, options.rounds, options.tokens, SystemClock())
+    if options.record is None:
+        figures = measure_bundle(options.path, *how)
+        print(json.dumps(figures.to_json(), indent=2) if options.json else render_figures(figures))  # noqa: T201
+        return 0
+    require_writable(options.record)
+    table = record_probes(options.path, *how)
+    write_latency_table(options.record, table)
+    print(render_table(table, options.record))  # noqa: T201
+    return 0
+
+
 def _answer_here(options: argparse.Namespace, item: dict[str, object]) -> dict[str, object]:
     from edge_agent.agent import open_pipeline
     from edge_agent.answers import error_json
@@ -132,6 +150,20 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))  # noqa: T201
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_count(part.strip()) for part in text.split(","))
+
+
+def _threads(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-agent", description="Answers on this device, asks the cloud when unsure."
@@ -160,4 +192,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--config", type=Path, default=_DEFAULT_CONFIG)
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
+
+    bench = commands.add_parser("bench", help="time a bundle on this device, or a probe kit into a latency table")
+    bench.add_argument("path", type=Path, metavar="BUNDLE|PROBES")
+    bench.add_argument("--record", type=Path, metavar="TABLE.json", help="PROBES is a probe kit; write its times here")
+    bench.add_argument("--threads", type=_threads, default=1, help="0: one a core")
+    bench.add_argument("--rounds", type=_count, default=50)
+    bench.add_argument("--tokens", type=_counts, default=(16, 32, 64), metavar="N,N,...")
+    bench.add_argument("--json", action="store_true", help="a bundle's figures for programs")
+    bench.set_defaults(run=_bench)
     return parser

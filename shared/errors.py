@@ -20,6 +20,7 @@ TandemError
 ├── Overloaded                bounded room is full; says when to come again
 ├── DeadlineExpired           there is no time left to compute an answer
 ├── EngineError               the inference engine failed
+├── MeasurementError          probes or a latency table cannot be used, or lack what is asked of them
 ├── BrokerError               the MQTT broker cannot be used
 ├── StorageError              the telemetry store cannot be used
 │   └── StoreTaken            another fleet service writes to it
@@ -121,6 +122,10 @@ class DeadlineExpired(TandemError):
 
 class EngineError(TandemError):
     """The inference engine failed to load a graph or to run it."""
+
+
+class MeasurementError(TandemError):
+    """Probes or a latency table cannot be read, written or measured, or they lack the shape that is asked for."""
 
 
 class BrokerError(TandemError):

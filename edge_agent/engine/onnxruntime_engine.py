@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ class OnnxRuntimeEngine:
         """
         manifest = bundle.manifest
         _require_version(manifest.requires.onnxruntime)
-        self._session = _open_session(bundle, threads)
+        self._session = open_session(bundle.graph_path, threads)
         inputs, outputs = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
         check_signature(bundle.graph_path, manifest.graph, inputs, outputs, len(manifest.labels))
         self._input_names = frozenset(tensor.name for tensor in inputs)
@@ -60,7 +62,12 @@ class OnnxRuntimeEngine:
         return logits
 
 
-def _open_session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
+def open_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Load `graph` as every model on this device is loaded.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load it.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -68,9 +75,9 @@ def _open_session(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(bundle.graph_path), options, providers=[_PROVIDER])
+        return onnxruntime.InferenceSession(str(graph), options, providers=[_PROVIDER])
     except Exception as error:  # see predict
-        raise EngineError(f"ONNX Runtime cannot load {bundle.graph_path}: {error}") from error
+        raise EngineError(f"ONNX Runtime cannot load {graph}: {error}") from error
 
 
 def _tensors(nodes: list[onnxruntime.NodeArg]) -> tuple[TensorSpec, ...]:
