@@ -1,0 +1,94 @@
+"""The report as a document and as a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from cloud_service.compression.report.choosing import Choice, Menu, Variant
+from cloud_service.compression.report.document import Report
+from cloud_service.compression.report.files import write_report
+from cloud_service.compression.report.html import render
+from cloud_service.compression.report.wording import milliseconds, percent, points, probability, seconds
+from shared.documents import canonical_json, read_document
+
+HOSTILE = '<script>alert("x")</script> & "quoted"'
+
+
+def test_a_report_is_read_back_as_it_was_written(full_report: Report, bare_report: Report, tmp_path: Path) -> None:
+    for report in (full_report, bare_report):
+        assert read_document(Report, canonical_json(report)) == report
+    files = write_report(full_report, tmp_path / "new" / "folder")
+    read = read_document(Report, files.document.read_bytes())
+    assert any(each.is_on_front for each in read.variants())
+    assert "What was chosen and why" in files.page.read_text(encoding="utf-8")
+
+
+def test_a_page_without_sections_says_so_of_each(bare_report: Report) -> None:
+    page = render(bare_report)
+    for words in ("Nothing was chosen", "No precision was tried", "Nothing was pruned", "Nothing was distilled",
+                  "The models were not evaluated", "No gate was calibrated", "No step has ended"):  # fmt: skip
+        assert words in page
+    assert "<svg" not in page
+
+
+def test_numbers_come_with_their_part_and_interval(full_report: Report) -> None:
+    page = render(full_report)
+    assert re.search(r"842 of 1\u202f000 validation texts", page)
+    assert re.search(r"of 3\u202f080 test texts", page)
+    assert "not metered" in page
+    assert "NOT_IMPLEMENTED" in page
+    assert "Label “card_swallowed” has one sample." in page
+
+
+def test_text_of_others_is_escaped_everywhere(full_report: Report) -> None:
+    assert full_report.menu and full_report.sensitivity and full_report.pruning and full_report.data
+    first = full_report.menu.rows[0]
+    layers = full_report.sensitivity.layers
+    hostile = dataclasses.replace(
+        full_report,
+        name=HOSTILE,
+        menu=Menu((dataclasses.replace(first, name=HOSTILE, note=HOSTILE), Variant(HOSTILE, failure=HOSTILE))),
+        choice=Choice(HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, 0.01, False, HOSTILE),
+        sensitivity=dataclasses.replace(
+            full_report.sensitivity,
+            layers=(dataclasses.replace(layers[0], layer=HOSTILE, precision=HOSTILE),),
+        ),
+        pruning=dataclasses.replace(
+            full_report.pruning, layers=(dataclasses.replace(full_report.pruning.layers[0], layer=HOSTILE),)
+        ),
+        data=dataclasses.replace(full_report.data, name=HOSTILE, warnings=(HOSTILE,), rows={HOSTILE: 1}),
+        notes=(HOSTILE,),
+        warnings=(HOSTILE,),
+    )
+    page = render(hostile)
+    assert "<script" not in page
+    assert '"quoted"' not in page
+    assert page.count("&lt;script&gt;") > 12
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(full_report: Report) -> None:
+    page = render(full_report)
+    assert not re.search(r"<script|https?://|@import|url\(|<img|onclick", page)
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        (percent(0.9123), "91.2\u202f%"),
+        (percent(None), "–"),
+        (points(-0.0123), "−1.2"),
+        (points(0.004), "+0.4"),
+        (probability(1e-9), "below 0.001"),
+        (milliseconds(3.4212), "3.42\u202fms"),
+        (milliseconds(812.4), "812\u202fms"),
+        (seconds(59.94), "59.9\u202fs"),
+        (seconds(200), "3\u202fmin 20\u202fs"),
+        (seconds(7500), "2\u202fh 5\u202fmin"),
+    ],
+)
+def test_numbers_are_said_plainly(written: str, wanted: str) -> None:
+    assert written == wanted
