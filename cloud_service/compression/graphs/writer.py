@@ -36,6 +36,15 @@ class GraphFiles:
     contrib_operators: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """Tensors on disk: the byte offset of each, and the offsets at which a chunk may begin (see `GraphFiles`)."""
+
+    path: Path
+    offsets: Mapping[str, int]
+    borders: tuple[int, ...]
+
+
 @dataclass
 class GraphWriter:
     """Collects nodes and tensors; `save` puts them on disk."""
@@ -75,6 +84,10 @@ class GraphWriter:
         name = next(output for output in outputs if output) + "/node"
         self.nodes.append(_node(operator, inputs, outputs, name, domain, attributes))
 
+    def makes(self, tensor: str) -> bool:
+        """Whether a node has this output already."""
+        return any(tensor in node.output for node in self.nodes)
+
     def contrib_operators(self) -> tuple[str, ...]:
         """The operators beyond the ONNX standard, as domain.name, sorted.
 
@@ -89,17 +102,36 @@ class GraphWriter:
     ) -> GraphFiles:
         """Write `model.onnx` and `model.onnx.data` into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights_path = folder / "model.onnx.data"
-        offsets, borders = _lay_out(self.weights)
-        _write_weights(weights_path, self.weights, offsets)
+        data = write_weights(folder / "model.onnx.data", self.weights)
+        return self.save_graph(folder / "model.onnx", inputs, outputs, data, {name: name for name in self.weights})
+
+    def save_graph(
+        self,
+        path: Path,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+        data: WeightsFile,
+        stored_as: Mapping[str, str],
+    ) -> GraphFiles:
+        """Write the graph alone, to the folder of `data`; `stored_as` is each tensor's name there."""
+        offsets = {name: data.offsets[stored_as[name]] for name in self.weights}
         tensors = [_inline(name, value) for name, value in self.constants.items()]
-        tensors += [_external(name, value, weights_path.name, offsets[name]) for name, value in self.weights.items()]
+        tensors += [_external(name, value, data.path.name, offsets[name]) for name, value in self.weights.items()]
         graph = helper.make_graph(self.nodes, self.name, list(inputs), list(outputs), initializer=tensors)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="tandem", ir_version=IR_VERSION)
-        graph_path = folder / "model.onnx"
-        graph_path.write_bytes(model.SerializeToString(deterministic=True))
-        return GraphFiles(graph_path, weights_path, borders, self.contrib_operators())
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return GraphFiles(path, data.path, data.borders, self.contrib_operators())
+
+
+def write_weights(path: Path, weights: Mapping[str, np.ndarray]) -> WeightsFile:
+    """Write tensors to `path`, laid out as this module says."""
+    offsets, borders = _lay_out(weights)
+    with path.open("wb") as stream:
+        for name in sorted(offsets, key=offsets.__getitem__):
+            stream.write(b"\0" * (offsets[name] - stream.tell()))
+            stream.write(weights[name].tobytes())
+    return WeightsFile(path, offsets, borders)
 
 
 def _node(
@@ -115,7 +147,7 @@ def _node(
     return node
 
 
-def _lay_out(weights: dict[str, np.ndarray]) -> tuple[dict[str, int], tuple[int, ...]]:
+def _lay_out(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, int], tuple[int, ...]]:
     offsets: dict[str, int] = {}
     borders: list[int] = []
     end = 0
@@ -133,13 +165,6 @@ def _lay_out(weights: dict[str, np.ndarray]) -> tuple[dict[str, int], tuple[int,
             offsets[name] = end
             end += value.nbytes
     return offsets, tuple(borders)
-
-
-def _write_weights(path: Path, weights: dict[str, np.ndarray], offsets: dict[str, int]) -> None:
-    with path.open("wb") as stream:
-        for name in sorted(offsets, key=offsets.__getitem__):
-            stream.write(b"\0" * (offsets[name] - stream.tell()))
-            stream.write(weights[name].tobytes())
 
 
 def _aligned(offset: int, alignment: int) -> int:

@@ -1,0 +1,166 @@
+"""ERNIE-4.5's decoder layers as graph nodes: what classifying and generating have in common.
+
+Fused RMS norms, grouped-query attention with rotary embedding inside, one product for query, key and
+value and one for the feed-forward's gate and up. What attention sees of earlier tokens is the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloud_service.compression.graphs.formats import WeightFormat
+from cloud_service.compression.graphs.source import GraphSource
+from cloud_service.compression.graphs.writer import CONTRIB, GraphWriter
+from cloud_service.compression.networks.shape import NetworkShape
+
+EMBEDDINGS = "embed_tokens.weight"
+
+
+class Attention(Protocol):
+    """Attention of one kind: over the tokens given alone, after a cache, or after a constant prefix."""
+
+    def attend(self, graph: GraphWriter, packed: str, index: int) -> str:
+        """What layer `index` attends to, float32 [batch, sequence, heads * head_size].
+
+        `packed`: its queries, keys and values side by side, [batch, sequence, (heads + 2 * kv heads) * head_size].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DecoderLayers:
+    """All layers and the final norm, from embedded tokens to states."""
+
+    source: GraphSource
+    form: WeightFormat
+    graph: GraphWriter
+    attention: Attention
+
+    def build(self, embedded: str, last: str | None) -> str:
+        """Normalised states, [batch, sequence, hidden].
+
+        Where `last` names an index, int64 [batch, 1], only each row's state there: [batch, hidden]; of the
+        last layer, attention alone then runs for all tokens.
+        """
+        residual = embedded
+        normed = self._norm(residual, "layers.0.input_layernorm")
+        for index in range(self._count):
+            attended = self._attention(normed, index)
+            if last and index == self._count - 1:
+                attended = pick_token(self.graph, attended, last, "attended")
+                residual = pick_token(self.graph, residual, last, "residual")
+            attended = self._project(attended, f"layers.{index}.self_attn.o_proj")
+            normed, residual = self._skip_norm(attended, residual, f"layers.{index}.post_attention_layernorm")
+            output = self._feed_forward(normed, index)
+            normed, residual = self._skip_norm(output, residual, self._norm_after(index))
+        return normed
+
+    @property
+    def _count(self) -> int:
+        return len(self.source.shape.layers)
+
+    def _norm_after(self, index: int) -> str:
+        return "norm" if index == self._count - 1 else f"layers.{index + 1}.input_layernorm"
+
+    def _attention(self, x: str, index: int) -> str:
+        name = f"layers.{index}.self_attn"
+        parts = [self.source.weights[f"body.{name}.{part}_proj.weight"] for part in "qkv"]
+        packed = self.form.matmul(self.graph, x, f"{name}.qkv_proj.weight", np.concatenate(parts).T)
+        return self.attention.attend(self.graph, packed, index)
+
+    def _feed_forward(self, x: str, index: int) -> str:
+        name = f"layers.{index}.mlp"
+        parts = [self.source.weights[f"body.{name}.{part}_proj.weight"] for part in ("gate", "up")]
+        both = self.form.matmul(self.graph, x, f"{name}.gate_up_proj.weight", np.concatenate(parts).T)
+        self.graph.nodes_of("Split", [both], [f"{name}/gate", f"{name}/up"], axis=-1, num_outputs=2)
+        # QuickGelu with alpha 1 is SiLU.
+        gate = self.graph.node("QuickGelu", [f"{name}/gate"], f"{name}/silu", domain=CONTRIB, alpha=1.0)
+        product = self.graph.node("Mul", [gate, f"{name}/up"], f"{name}/gated")
+        return self._project(product, f"{name}.down_proj")
+
+    def _project(self, x: str, name: str) -> str:
+        return self.form.matmul(self.graph, x, f"{name}.weight", self.source.weights[f"body.{name}.weight"].T)
+
+    def _norm(self, x: str, name: str) -> str:
+        inputs, epsilon = [x, self._norm_scale(name)], self.source.shape.norm_epsilon
+        return self.graph.node("SimplifiedLayerNormalization", inputs, f"{name}/out", axis=-1, epsilon=epsilon)
+
+    def _skip_norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
+        """The normalised sum, and the sum itself."""
+        outputs = [f"{name}/out", "", "", f"{name}/sum"]
+        self.graph.nodes_of(
+            "SkipSimplifiedLayerNormalization",
+            [x, residual, self._norm_scale(name)],
+            outputs if name != "norm" else outputs[:1],
+            domain=CONTRIB,
+            epsilon=self.source.shape.norm_epsilon,
+        )
+        return outputs[0], outputs[3]
+
+    def _norm_scale(self, name: str) -> str:
+        return self.graph.weight(f"{name}.weight", self.source.weights[f"body.{name}.weight"])
+
+
+def grouped_query_attention(
+    graph: GraphWriter,
+    packed: str,
+    shape: NetworkShape,
+    index: int,
+    past: tuple[str, str] = ("", ""),
+    present: tuple[str, str] | None = None,
+) -> str:
+    """Causal attention of layer `index`; `seqlens_k`, `total_length` and the rotary tables are in the graph already.
+
+    `past` and `present` name keys and values, float32 [batch, kv_heads, tokens, head_size].
+    """
+    name, layer = f"layers.{index}.self_attn", shape.layers[index]
+    graph.nodes_of(
+        "GroupQueryAttention",
+        [packed, "", "", *past, "seqlens_k", "total_length", "rotary.cos", "rotary.sin"],
+        [f"{name}/out", *(present or (f"{name}/keys", f"{name}/values"))],
+        domain=CONTRIB,
+        num_heads=layer.attention_heads,
+        kv_num_heads=layer.key_value_heads,
+        do_rotary=1,
+        rotary_interleaved=1,
+    )
+    return f"{name}/out"
+
+
+def valid_lengths(graph: GraphWriter) -> str:
+    """Each row's valid tokens in `attention_mask`, int64 [batch, 1]."""
+    axes = graph.constant("axes.sequence", np.array([1], np.int64))
+    return graph.node("ReduceSum", ["attention_mask", axes], "valid", keepdims=1)
+
+
+def less_one(graph: GraphWriter, x: str, output: str) -> str:
+    """`x` - 1, int64."""
+    return graph.node("Sub", [x, graph.constant("one", np.array([1], np.int64))], output)
+
+
+def axis_length(graph: GraphWriter, x: str, output: str) -> str:
+    """The length of the second axis of `x`, int64 [1]."""
+    return graph.node("Shape", [x], output, start=1, end=2)
+
+
+def pick_token(graph: GraphWriter, x: str, index: str, name: str) -> str:
+    """[batch, sequence, width] to [batch, width], at `index` [batch, 1]."""
+    return graph.node("GatherND", [x, index], f"{name}/last", batch_dims=1)
+
+
+def rotary_tables(graph: GraphWriter, shape: NetworkShape) -> None:
+    """Cosines and sines, float32 [max_length, head_size / 2], as `Ernie4_5RotaryEmbedding` has them."""
+    angles = np.outer(np.arange(shape.max_length, dtype=np.float32), inverse_frequencies(shape))
+    graph.weight("rotary.cos", np.cos(angles))
+    graph.weight("rotary.sin", np.sin(angles))
+
+
+def inverse_frequencies(shape: NetworkShape) -> NDArray[np.float32]:
+    """The rotary embedding's angle per position, float32 [head_size / 2], rounded as transformers rounds it."""
+    exponents = torch.arange(0, shape.head_size, 2, dtype=torch.int64).to(torch.float) / shape.head_size
+    return cast("NDArray[np.float32]", (1.0 / (shape.rope_theta**exponents)).numpy())
