@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.writer import CONTRIB, GraphWriter
 
 Matrix = NDArray[np.float32]
@@ -75,16 +76,30 @@ class Int8Dynamic:
     def matmul(self, graph: GraphWriter, x: str, name: str, weight: Matrix) -> str:
         """See `WeightFormat`."""
         quantized, scales = quantize_symmetric(weight, axis=0, limit=WEIGHT_LIMIT)
-        inputs = [x, graph.weight(name, quantized), graph.weight(f"{name}.scale", scales[0])]
-        return graph.node("DynamicQuantizeMatMul", inputs, f"{name}/out", domain=CONTRIB)
+        levels, scale, zero = _quantize_dynamically(graph, x)
+        weights = [graph.weight(name, quantized), scale, graph.weight(f"{name}.scale", scales[0]), zero]
+        return graph.node("MatMulIntegerToFloat", [levels, *weights], f"{name}/out", domain=CONTRIB)
 
     def lookup(self, graph: GraphWriter, ids: str, name: str, table: Matrix) -> str:
         """See `WeightFormat`."""
-        quantized, scales = quantize_symmetric(table, axis=1, limit=127)
-        rows = graph.node("Gather", [graph.weight(name, quantized), ids], f"{name}/rows", axis=0)
-        scale = graph.node("Gather", [graph.weight(f"{name}.scale", scales), ids], f"{name}/scales", axis=0)
-        widened = graph.node("Cast", [rows], f"{name}/fp32", to=TensorProto.FLOAT)
-        return graph.node("Mul", [widened, scale], f"{name}/out")
+        return lookup_int8_rows(graph, ids, name, table)
+
+
+def _quantize_dynamically(graph: GraphWriter, x: str) -> tuple[str, str, str]:
+    """The names of `x` as unsigned bytes, its scale and its zero point; products of one input share them."""
+    outputs = (f"{x}/dynamic_levels", f"{x}/dynamic_scale", f"{x}/dynamic_zero_point")
+    if not graph.makes(outputs[0]):
+        graph.nodes_of("DynamicQuantizeLinear", [x], outputs)
+    return outputs
+
+
+def lookup_int8_rows(graph: GraphWriter, ids: str, name: str, table: Matrix) -> str:
+    """The rows `ids` of `table`, kept as INT8 with a scale per row; only the rows looked up are widened."""
+    quantized, scales = quantize_symmetric(table, axis=1, limit=127)
+    rows = graph.node("Gather", [graph.weight(name, quantized), ids], f"{name}/rows", axis=0)
+    scale = graph.node("Gather", [graph.weight(f"{name}.scale", scales), ids], f"{name}/scales", axis=0)
+    widened = graph.node("Cast", [rows], f"{name}/fp32", to=TensorProto.FLOAT)
+    return graph.node("Mul", [widened, scale], f"{name}/out")
 
 
 def quantize_symmetric(matrix: Matrix, axis: int, limit: int) -> tuple[NDArray[np.int8], Matrix]:
@@ -92,7 +107,17 @@ def quantize_symmetric(matrix: Matrix, axis: int, limit: int) -> tuple[NDArray[n
 
     Returns:
         INT8 values in the shape of `matrix`, and float32 scales whose `axis` is reduced to one.
+
+    Raises:
+        ExportError: a value is not finite.
     """
+    require_finite(matrix, "matrix")
     largest = np.abs(matrix).max(axis=axis, keepdims=True)
     scales = np.where(largest > 0, largest / limit, 1.0).astype(np.float32)
     return np.clip(np.rint(matrix / scales), -limit, limit).astype(np.int8), scales
+
+
+def require_finite(matrix: Matrix, name: str) -> None:
+    """Raises: ExportError: `matrix` holds infinities or NaN."""
+    if not np.isfinite(matrix).all():
+        raise ExportError(f"{name} holds values that are not finite")

@@ -1,0 +1,87 @@
+"""INT8 as the stock tools make it: the rows that a report compares our own formats with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from cloud_service.compression.encoding import TokenBatch, pad_batch
+from cloud_service.compression.errors import ExportError
+from cloud_service.compression.graphs.session import GraphSession
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """`logits` float32 [texts, labels], each text run alone; `size_bytes` on disk."""
+
+    name: str
+    logits: NDArray[np.float32]
+    size_bytes: int
+
+
+def torch_dynamic_int8(
+    model: nn.Module,
+    classify: Callable[[nn.Module, TokenBatch], Tensor],
+    sequences: Sequence[Sequence[int]],
+    file: Path,
+) -> BaselineResult:
+    """`torch.ao.quantization.quantize_dynamic` of every `nn.Linear`, saved to `file`.
+
+    `classify(model, batch)` gives logits [batch, labels]. The embedding stays FP32, as that function leaves it.
+
+    Raises:
+        ExportError: torch does not take the model.
+    """
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # deprecated since, and what the design document names
+            small = _quantize_linears(model.eval())
+            torch.save(small.state_dict(), file)
+            rows = [classify(small, pad_batch([sequence])).float().numpy() for sequence in sequences]
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ExportError(f"torch.ao does not quantize it: {error}") from error
+    return BaselineResult("torch-dynamic-int8", np.concatenate(rows), file.stat().st_size)
+
+
+def onnxruntime_dynamic_int8(graph: Path, sequences: Sequence[Sequence[int]], folder: Path) -> BaselineResult:
+    """`onnxruntime.quantization.quantize_dynamic`, signed and per channel, of the FP32 `graph`.
+
+    Its weights reach ±127, so on x86 without VNNI its sums may saturate (see docs/adr/0005).
+
+    Raises:
+        ExportError: the function does not take the graph, or ONNX Runtime does not load what it made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / "model.onnx"
+    for old in folder.glob("model.onnx*"):
+        old.unlink()  # else its weights would be appended to
+    try:
+        quantize_dynamic(
+            graph,
+            written,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=True,
+            # It infers no type behind ONNX Runtime's own operators.
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
+        )
+    except Exception as error:  # its errors share no base of their own
+        raise ExportError(f"onnxruntime.quantization does not quantize {graph}: {error}") from error
+    logits = GraphSession(written).run_each(sequences)
+    size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    return BaselineResult("onnxruntime-dynamic-int8", logits, size_bytes)
+
+
+def _quantize_linears(model: nn.Module) -> nn.Module:
+    quantize = cast("Callable[..., nn.Module]", torch.ao.quantization.quantize_dynamic)
+    return quantize(model, {nn.Linear}, dtype=torch.qint8)
