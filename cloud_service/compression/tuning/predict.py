@@ -52,6 +52,9 @@ class LatencyPredictor:
     def rest_ms(self, products: Sequence[NetworkProduct], plan: Plan, tokens: int, measured_ms: float) -> float:
         """What is left of a text's time `measured_ms` on the device, products and overhead taken off; at least 0.
 
+        Measure a plan like those to be compared: products alone find warmer caches than in a network, so part of
+        what is left depends on how many bytes of weights the plan has.
+
         Raises:
             MeasurementError: see `network_ms`.
         """
