@@ -51,7 +51,7 @@ class TokenizerDocument:
         return named
 
     def added(self) -> set[str]:
-        """Tokens that are found in a text before the model sees it; those that mask are no part of any text."""
+        """Tokens that are found in a text before the model sees it; mask tokens read as plain text."""
         return {str(token["content"]) for token in self._added} - set(MASK_TOKENS)
 
     def order(self, kept: Set[str]) -> list[str]:

@@ -73,6 +73,33 @@ def byte_fallback() -> Tokenizer:
     return _without_added_bytes(tokenizer)
 
 
+def end_of_word() -> Tokenizer:
+    """As CLIP's: a word's last character is another piece than the same within a word."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False),
+    )
+    return tokenizer
+
+
+def continuing() -> Tokenizer:
+    """Byte-pair encoding whose pieces within a word begin with a mark of their own."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", continuing_subword_prefix="##"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=["<unk>"], continuing_subword_prefix="##", show_progress=False
+        ),
+    )
+    return tokenizer
+
+
 def unigram() -> Tokenizer:
     """As XLM-RoBERTa's."""
     tokenizer = Tokenizer(models.Unigram())
@@ -101,6 +128,8 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
     "wordpiece": wordpiece,
     "byte_level": byte_level,
     "byte_fallback": byte_fallback,
+    "end_of_word": end_of_word,
+    "continuing": continuing,
     "unigram": unigram,
 }
 

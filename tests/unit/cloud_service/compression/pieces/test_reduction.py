@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
+from cloud_service.compression.checkpoints.prompt import prompt_tokenizer
 from cloud_service.compression.errors import CompressionError
 from cloud_service.compression.vocabulary import ReducedVocabulary, reduce_tokenizer
 
@@ -56,8 +57,15 @@ def test_the_check_finds_nothing_amiss_in_any_script(source: Tokenizer) -> None:
 def test_any_domain_stays_as_it_is_and_any_text_reads(
     source: Tokenizer, domain: list[str], size: int, other: str
 ) -> None:
+    assume("[MASK]" not in other and "<mask>" not in other)
     reduced = reduce_tokenizer(source, domain, size, outside=[other])
     assert reduced.fidelity.faithful, reduced.fidelity
+
+
+def test_a_mask_token_is_plain_text_unless_the_domain_has_it(tokenizers: dict[str, Tokenizer]) -> None:
+    plain = reduce_tokenizer(tokenizers["wordpiece"], DOMAIN, None, outside=["[MASK]"])
+    assert plain.fidelity.altered == ("[MASK]",)
+    assert reduce_tokenizer(tokenizers["wordpiece"], ["my [MASK]"], None, outside=["[MASK]"]).fidelity.faithful
 
 
 def test_room_goes_to_frequent_pieces_and_no_further(source: Tokenizer) -> None:
@@ -118,6 +126,14 @@ def test_padding_and_ends_go_by_their_new_ids(tokenizers: dict[str, Tokenizer]) 
 def test_added_tokens_are_still_found_in_a_text(tokenizers: dict[str, Tokenizer]) -> None:
     reduced = reduce_tokenizer(tokenizers["byte_level"], ["card"], None)
     assert "<think>" in reduced.tokenizer.encode("the <think> card").tokens
+
+
+def test_a_prompt_around_every_text_stays(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
+    tokenizers["byte_level"].save(str(tmp_path / "tokenizer.json"))
+    prompted = prompt_tokenizer(tmp_path / "tokenizer.json", "please account: {text}\nrates:", max_length=60)
+    reduced = reduce_tokenizer(prompted, ["my card"], None)
+    assert source_ids_of(reduced, "my card") == prompted.encode("my card").ids
+    assert reduced.fidelity.faithful
 
 
 def test_an_unknown_character_is_judged_as_before(tokenizers: dict[str, Tokenizer]) -> None:
