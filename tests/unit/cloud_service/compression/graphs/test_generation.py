@@ -18,7 +18,7 @@ from cloud_service.compression.graphs.generation_session import GenerationSessio
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.vocabulary import BlockVocabulary, FloatVocabulary
 from cloud_service.compression.networks.shape import Family, LayerShape
-from tests.unit.cloud_service.compression.graphs.generators import (
+from tests.support.random_ernie import (
     GROUPED,
     MAX_LENGTH,
     VOCABULARY,

@@ -17,17 +17,14 @@ from cloud_service.compression.graphs.prefix import write_prefixed_graph
 from cloud_service.compression.graphs.session import GraphSession
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.networks.shape import Family
-from tests.unit.cloud_service.compression.graphs.generators import GROUPED, generator_source, random_generator
+from tests.support.random_ernie import GROUPED, generator_source, random_generator, with_label_head
 
 PREFIX = [5, 17, 5, 200, 31, 4, 99, 2, 1]
 TEXTS = [[7, 8, 9], [250], [3, 3, 120, 11, 64, 7, 2], [41, 17]]
 
 
-def random_source(seed: int = 0) -> GraphSource:
-    random = np.random.default_rng(seed)
-    head = {"head.weight": random.normal(size=(7, GROUPED.hidden_size)), "head.bias": random.normal(size=7)}
-    narrow = {name: value.astype(np.float32) for name, value in head.items()}
-    return GraphSource(GROUPED, {**generator_source(random_generator(seed=seed)).weights, **narrow})
+def random_source() -> GraphSource:
+    return with_label_head(generator_source(random_generator()), labels=7)
 
 
 def whole_logits(source: GraphSource, folder: Path) -> NDArray[np.float32]:

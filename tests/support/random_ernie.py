@@ -1,7 +1,8 @@
-"""Small generators with random weights, in transformers, and as the graph builder takes them."""
+"""Generators with seeded random weights, in transformers, and as the graph builder takes them."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from transformers import Ernie4_5Config, Ernie4_5ForCausalLM
 
@@ -58,3 +59,11 @@ def generator_source(model: Ernie4_5ForCausalLM, shape: NetworkShape = GROUPED) 
         if name != "lm_head.weight" or not model.config.tie_word_embeddings
     }
     return GraphSource(shape, weights)
+
+
+def with_label_head(source: GraphSource, labels: int, seed: int = 0) -> GraphSource:
+    """The same network as a classifier."""
+    random = np.random.default_rng(seed)
+    weight = random.normal(size=(labels, source.shape.hidden_size)).astype(np.float32)
+    bias = random.normal(size=labels).astype(np.float32)
+    return GraphSource(source.shape, {**source.weights, "head.weight": weight, "head.bias": bias})
