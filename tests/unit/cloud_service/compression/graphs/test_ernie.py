@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from cloud_service.compression.config import ShapeConfig
-from cloud_service.compression.encoding import pad_batch
+from cloud_service.compression.encoding import TokenBatch, pad_batch
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.evaluation import compute_logits
 from cloud_service.compression.graphs.ernie import write_graph
-from cloud_service.compression.graphs.export import export_classifier, graph_source, largest_difference
+from cloud_service.compression.graphs.export import export_reference, graph_source, largest_difference
 from cloud_service.compression.graphs.formats import Float16Storage, Float32Weights, Int8Dynamic
 from cloud_service.compression.graphs.session import GraphSession
-from cloud_service.compression.networks.classifier import ErnieClassifier
+from cloud_service.compression.networks.classifier import last_valid
+from cloud_service.compression.networks.ernie import ErnieClassifier
+from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
 
 VOCABULARY, LABELS, MAX_LENGTH = 300, 7, 24
+
+
+def shape_of(hidden_size: int, *layers: LayerShape) -> NetworkShape:
+    return NetworkShape(
+        family=Family.ERNIE,
+        vocabulary_size=VOCABULARY,
+        max_length=MAX_LENGTH,
+        hidden_size=hidden_size,
+        head_size=16,
+        layers=layers,
+        norm_epsilon=1e-5,
+        pooling=Pooling.LAST,
+        rope_theta=500_000.0,
+    )
+
+
 SHAPES = {
-    "grouped": ShapeConfig(layers=3, hidden_size=64, attention_heads=8, key_value_heads=2, head_size=16, ffn_size=96),
-    "one layer": ShapeConfig(layers=1, hidden_size=48, attention_heads=3, key_value_heads=3, head_size=16, ffn_size=40),
-    "heads wider than the model": ShapeConfig(
-        layers=2, hidden_size=64, attention_heads=6, key_value_heads=3, head_size=16, ffn_size=80
-    ),
+    "grouped": shape_of(64, *[LayerShape(8, 2, 96)] * 3),
+    "one layer": shape_of(48, LayerShape(3, 3, 40)),
+    "heads wider than the model": shape_of(64, *[LayerShape(6, 3, 80)] * 2),
+    "layers of differing size": shape_of(64, LayerShape(8, 2, 96), LayerShape(3, 1, 24), LayerShape(2, 2, 56)),
 }
 
 
-def random_classifier(shape: ShapeConfig, seed: int = 0) -> ErnieClassifier:
+def random_classifier(shape: NetworkShape, seed: int = 0) -> ErnieClassifier:
     """Weights large enough that a mistake anywhere would be seen in the logits."""
     torch.manual_seed(seed)
-    model = ErnieClassifier(shape, VOCABULARY, LABELS, MAX_LENGTH).eval()
+    model = ErnieClassifier(shape, LABELS).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(mean=0.0 if parameter.dim() > 1 else 1.0, std=0.12)
@@ -44,18 +65,51 @@ def token_sequences(seed: int = 0) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_the_graph_agrees_with_transformers_ernie(shape: ShapeConfig, tmp_path: Path) -> None:
+def test_the_graph_agrees_with_transformers_ernie(shape: NetworkShape, tmp_path: Path) -> None:
     model = random_classifier(shape)
     batch = pad_batch(token_sequences())
     with torch.inference_mode():
-        hidden = model.body(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask(), use_cache=False
-        ).last_hidden_state
-        last = hidden[torch.arange(len(batch.lengths)), batch.lengths - 1]
+        last = last_valid(hidden_states(model, batch)[-1], batch)
         reference = model.head(last).numpy()
     files = write_graph(graph_source(model), Float32Weights(), tmp_path)
     np.testing.assert_allclose(GraphSession(files.graph).run(batch), reference, atol=1e-4)
     np.testing.assert_allclose(compute_logits(model, token_sequences()), reference, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_every_layer_agrees_with_transformers_ernie(shape: NetworkShape, tmp_path: Path) -> None:
+    model = random_classifier(shape)
+    batch = pad_batch([token_sequences()[0]])
+    files = write_graph(graph_source(model), Float32Weights(), tmp_path)
+    sums = [f"layers.{index}.input_layernorm/sum" for index in range(1, len(shape.layers))]
+    names = ["embed_tokens.weight/out", *sums, "norm/out"]
+    expected = hidden_states(model, batch)
+    for name, state in zip(names, expected, strict=True):
+        exposed = run_up_to(files.graph, name, batch)
+        whole = state[:, -1] if name == "norm/out" else state
+        np.testing.assert_allclose(exposed, whole.numpy(), atol=1e-4, err_msg=name)
+
+
+def hidden_states(model: ErnieClassifier, batch: TokenBatch) -> list[Tensor]:
+    """Embeddings, what each layer but the last gives, and the final norm, all as transformers computes them."""
+    states: list[Tensor] = []
+    model.body.config.num_hidden_layers = len(model.body.layers)  # as many layers as its forward runs
+    for layer in model.body.layers:
+        layer.register_forward_pre_hook(lambda _, given: states.append(given[0]))
+    with torch.inference_mode():
+        output = model.body(input_ids=batch.input_ids, attention_mask=batch.attention_mask(), use_cache=False)
+    return [*states, output.last_hidden_state]
+
+
+def run_up_to(graph: Path, name: str, batch: TokenBatch) -> NDArray[np.float32]:
+    """What the graph has under `name` on the way to its logits."""
+    model = onnx.load(graph, load_external_data=False)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    exposed = graph.with_name("exposed.onnx")
+    exposed.write_bytes(model.SerializeToString())
+    feeds = {"input_ids": batch.input_ids.numpy(), "attention_mask": batch.attention_mask().numpy()}
+    session = onnxruntime.InferenceSession(str(exposed), providers=["CPUExecutionProvider"])
+    return cast("NDArray[np.float32]", session.run([name], feeds)[0])
 
 
 def test_a_text_gets_the_same_fp32_logits_alone_and_padded_in_a_batch(tmp_path: Path) -> None:
@@ -109,8 +163,7 @@ def test_an_export_whose_graph_disagrees_is_refused(tmp_path: Path, monkeypatch:
     source = graph_source(model)
     wrong = {**source.weights, "head.bias": source.weights["head.bias"] + 1.0}
     monkeypatch.setattr(
-        "cloud_service.compression.graphs.export.graph_source",
-        lambda _: type(source)(source.shape, wrong),
+        "cloud_service.compression.graphs.export.graph_source", lambda _: type(source)(source.shape, wrong)
     )
     with pytest.raises(ExportError, match="differ from the model's"):
-        export_classifier(model, Int8Dynamic(), tmp_path, token_sequences())
+        export_reference(model, tmp_path, token_sequences())
