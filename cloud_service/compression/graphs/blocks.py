@@ -20,9 +20,10 @@ CHUNK_BLOCKS = 1 << 15
 class Blocks:
     """ONNX Runtime's `MatMulNBits`: symmetric weights of `bits` bits, a float32 scale a block.
 
-    With `accuracy_level` 4 activations are quantized to INT8 per row and block inside the operator, so a
-    text's scores do not depend on its neighbours in a batch. A dimension that is no multiple of the block
-    is padded with zeros. The embedding has 4-bit rows too (`GatherBlockQuantized`), or INT8 rows.
+    With `accuracy_level` 4 activations are quantized to INT8 per row and block inside the operator, so no
+    text's range depends on its neighbours in a batch; of 4 bits in blocks of 32 or more, one row and several
+    are summed in another order, which differs by a float32's rounding. A dimension that is no multiple of the
+    block is padded with zeros. The embedding has 4-bit rows too (`GatherBlockQuantized`), or INT8 rows.
     """
 
     def __init__(self, bits: int, block_size: int, accuracy_level: int = 4) -> None:
