@@ -4,70 +4,106 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import ConfigurationError, TandemError
 
 if TYPE_CHECKING:
-    from cloud_service.compression.figures import Figures
+    from cloud_service.compression.pipeline import Made
 
 DEFAULT_CONFIG = Path("deploy/demo/models.toml")
+STEPS = {
+    "compress": ("package", "make both bundles from a configuration: all the steps below"),
+    "train": ("train", "fine-tune the teacher and make the full model"),
+    "prune": ("prune", "and remove pieces, heads, channels and layers"),
+    "distil": ("distil", "and let the pruned model recover, taught by the full one"),
+    "quantize": ("quantize", "and try the whole network in each precision"),
+    "tune": ("tune", "and find the precision of each product"),
+    "evaluate": ("evaluate", "and measure the models on the test part"),
+}
 
 
 def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `model train` to the program's subcommands; the namespace's `handler` runs it and returns the exit code."""
+    """Add the `model` commands to the program's; the namespace's `handler` runs one and returns the exit code."""
     model = commands.add_parser("model", help="make models")
     actions = model.add_subparsers(dest="action", required=True)
-    train = actions.add_parser(
-        "train",
-        help="train the full and the edge model and write both bundles",
-        description="Trains, prunes, quantizes and calibrates; resumes where an earlier run was stopped.",
+    for name, (_, what) in STEPS.items():
+        step = actions.add_parser(name, help=what, description=f"{what}. Resumes where an earlier run was stopped.")
+        step.add_argument("config", nargs="?", type=Path, default=DEFAULT_CONFIG, help=f"default: {DEFAULT_CONFIG}")
+        step.add_argument("--seed", type=int, help="in place of the configuration's")
+        step.add_argument("--threads", type=int, default=0, help="CPU threads for torch (default: torch's own choice)")
+        step.add_argument("--quiet", action="store_true", help="no progress bars")
+        step.set_defaults(handler=run_step)
+    imported = actions.add_parser(
+        "import", help="read a checkpoint and say what it is", description="Reads every tensor; never unpickles."
     )
-    train.add_argument("config", nargs="?", type=Path, default=DEFAULT_CONFIG, help=f"default: {DEFAULT_CONFIG}")
-    train.add_argument("--threads", type=int, default=0, help="CPU threads for torch (default: torch's own choice)")
-    train.add_argument("--quiet", action="store_true", help="no progress bars")
-    train.set_defaults(handler=run_model_train)
+    imported.add_argument("folder", help="a folder as save_pretrained writes it, or package:NAME")
+    imported.add_argument("--max-length", type=int, help="tokens that texts may have (default: what it can take)")
+    imported.set_defaults(handler=run_import)
 
 
-def run_model_train(arguments: argparse.Namespace) -> int:
-    """Carry out `model train`. torch is loaded only now, so that other commands start without it."""
+def run_step(arguments: argparse.Namespace) -> int:
+    """Carry out one of `STEPS`. torch is loaded only now, so that other commands start without it."""
+
+    def work() -> str:
+        return _summary(_make(arguments))
+
+    return _reported(arguments.action, work)
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Carry out `model import`."""
+
+    def work() -> str:
+        try:
+            from cloud_service.compression.checkpoints.reading import read_checkpoint
+            from cloud_service.compression.checkpoints.report import describe
+            from cloud_service.compression.sources import checkpoint_folder
+        except ImportError as error:
+            raise _needs_packages(error) from error
+        return describe(read_checkpoint(checkpoint_folder(arguments.folder), arguments.max_length)) + "\n"
+
+    return _reported("import", work)
+
+
+def _reported(action: str, work: Callable[[], str]) -> int:
     try:
-        figures = _train(arguments.config, arguments.threads, arguments.quiet)
+        sys.stdout.write(work())
     except (TandemError, OSError) as error:
-        sys.stderr.write(f"cloud-service model train: {error}\n")
+        sys.stderr.write(f"cloud-service model {action}: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from the last finished epoch\n")
+        sys.stderr.write("stopped; the same command goes on from what is finished\n")
         return 130
-    sys.stdout.write(_summary(figures))
     return 0
 
 
-def _train(path: Path, threads: int, quiet: bool) -> Figures:
+def _make(arguments: argparse.Namespace) -> Made:
     from cloud_service.compression.config import load_config
 
-    config = load_config(path)
+    config = load_config(arguments.config)
+    if arguments.seed is not None:
+        config = config.model_copy(update={"seed": arguments.seed})
     try:
         import torch
 
-        from cloud_service.compression.pipeline import train_models
+        from cloud_service.compression.pipeline import Step, compress
         from cloud_service.compression.progress import progress_report
     except ImportError as error:
-        raise ConfigurationError(
-            f"training needs more packages: pip install 'tandem[cloud,compress]' ({error})"
-        ) from error
-    if threads > 0:
-        torch.set_num_threads(threads)
-    with progress_report(quiet) as report:
-        return train_models(config, report)
+        raise _needs_packages(error) from error
+    if arguments.threads > 0:
+        torch.set_num_threads(arguments.threads)
+    until, _ = STEPS[arguments.action]
+    with progress_report(arguments.quiet) as report:
+        return compress(config, report, Step(until))
 
 
-def _summary(figures: Figures) -> str:
-    full, edge, gate = figures.full, figures.edge, figures.gate
-    return (
-        f"test part: full {full.accuracy:.2%} ({full.size_bytes / 1e6:.1f} MB, {full.latency_ms:.2f} ms), "
-        f"edge INT8 {edge.accuracy:.2%} ({edge.size_bytes / 1e6:.1f} MB, {edge.latency_ms:.2f} ms)\n"
-        f"gate: {gate.offload:.1%} escalated, kept error {gate.kept_error:.2%}, "
-        f"kept disagreement {gate.kept_disagreement:.2%}, cascade {gate.cascade_accuracy:.2%}\n"
-    )
+def _needs_packages(error: ImportError) -> ConfigurationError:
+    return ConfigurationError(f"making models needs more packages: pip install 'tandem[cloud,compress]' ({error})")
+
+
+def _summary(made: Made) -> str:
+    lines = [f"report: {made.report}", *(f"bundle: {bundle}" for bundle in made.bundles)]
+    return "\n".join(lines) + "\n"

@@ -9,15 +9,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cloud_service.compression.config import DataConfig
 from cloud_service.compression.errors import DatasetError
 
 DATASETS_VARIABLE = "TANDEM_DATASETS"
 DATASETS_BESIDE_CHECKOUT = Path("../shared/datasets")
+MOST_VALIDATION_ROWS = 500
+MOST_CALIBRATION_ROWS = 1200
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,11 @@ class Questions:
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set; only `test` comes from the test file.
+    """The parts of a data set, which never mix.
 
-    `train` fits weights; `validation` stops training early, fits the temperature and chooses the
-    score; `calibration` certifies the gate and nothing else; `test` gives the published figures.
+    `train` fits weights; `validation` stops training early, fits the temperature, chooses the score and
+    tunes; `calibration` certifies the gate and nothing else; `test` gives the published figures.
+    `unlabelled` are texts that only teach. `notes` say in plain words what a reader of figures should know.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +60,8 @@ class Splits:
     validation: Questions
     calibration: Questions
     test: Questions
+    unlabelled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def dataset_folder(name: str) -> Path:
@@ -72,55 +79,125 @@ def dataset_folder(name: str) -> Path:
     return folder
 
 
-def read_rows(path: Path) -> list[tuple[str, str]]:
-    """Read `text,category` rows; a quoted text may span lines.
-
-    Raises:
-        DatasetError: a column is missing, or a text is empty (the message names the row).
-    """
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if not {"text", "category"} <= set(reader.fieldnames or ()):
-            raise DatasetError(f"{path}: needs the columns text and category")
-        rows = [((row["text"] or "").strip(), (row["category"] or "").strip()) for row in reader]
-    for number, (text, category) in enumerate(rows, start=1):
-        if not text or not category:
-            raise DatasetError(f"{path}: row {number} has an empty text or category")
-    return rows
-
-
-def load_splits(folder: Path, validation_rows: int, calibration_rows: int, seed: int) -> Splits:
-    """Split `train.csv`, deterministically by `seed`, and read `test.csv`.
+def load_splits(data: DataConfig, seed: int) -> Splits:
+    """Read the files that `data` names and split the training file, the same way for the same seed.
 
     Raises:
         DatasetError: a file cannot be read, the training file is too small, or the test file has a
             label that the training file has not.
     """
-    train_rows = read_rows(folder / "train.csv")
-    labels = tuple(sorted({category for _, category in train_rows}))
-    everything = _index(train_rows, labels, folder / "train.csv")
-    if validation_rows + calibration_rows + len(labels) > len(everything):
-        raise DatasetError(f"{folder / 'train.csv'}: {len(everything)} rows are too few to split")
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(everything))
-    calibration, rest = order[:calibration_rows], order[calibration_rows:]
-    validation = _stratified(rest, everything.label_ids, validation_rows)
-    train = np.setdiff1d(rest, validation)
+    train, test = data.train, data.test
+    if data.dataset is not None:
+        folder = dataset_folder(data.dataset)
+        train, test = folder / "train.csv", folder / "test.csv"
+    assert train is not None, "the configuration names one of the two"
+    rows = read_rows(train, data.text_column, data.label_column)
+    labels = tuple(sorted({label for _, label in rows}))
+    if len(labels) < 2:
+        raise DatasetError(f"{train}: needs at least two labels in the column {data.label_column}")
+    everything = _index(rows, labels, train)
+    parts = _part_rows(everything, data, train, has_test=test is not None, seed=seed)
+    if test is not None:
+        test_part = _index(read_rows(test, data.text_column, data.label_column), labels, test)
+    else:
+        test_part = everything.take(parts.test)
     return Splits(
         labels=labels,
-        train=everything.take(train),
-        validation=everything.take(validation),
-        calibration=everything.take(calibration),
-        test=_index(read_rows(folder / "test.csv"), labels, folder / "test.csv"),
+        train=everything.take(parts.train),
+        validation=everything.take(parts.validation),
+        calibration=everything.take(parts.calibration),
+        test=test_part,
+        unlabelled=tuple(read_texts(data.unlabelled, data.text_column)) if data.unlabelled else (),
+        notes=_notes(labels, everything, everything.take(parts.train)),
     )
+
+
+def read_rows(path: Path, text_column: str = "text", label_column: str = "category") -> list[tuple[str, str]]:
+    """Read rows of text and label; a quoted text may span lines.
+
+    Raises:
+        DatasetError: the file is not there or not CSV in UTF-8, a column is missing, or a text is empty
+            (the message names the row).
+    """
+    rows = [(text, row[label_column]) for text, row in _cells(path, (text_column, label_column))]
+    for number, (_, label) in enumerate(rows, start=1):
+        if not label:
+            raise DatasetError(f"{path}: row {number} has an empty {label_column}")
+    return rows
+
+
+def read_texts(path: Path, text_column: str) -> list[str]:
+    """Read the texts of a file without labels.
+
+    Raises:
+        DatasetError: as `read_rows`.
+    """
+    return [text for text, _ in _cells(path, (text_column,))]
+
+
+def _cells(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                found = ", ".join(reader.fieldnames or ()) or "nothing"
+                raise DatasetError(f"{path}: needs the column {missing[0]}; its first line has: {found}")
+            rows = [{column: (row[column] or "").strip() for column in columns} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: not readable as CSV in UTF-8: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not row[columns[0]]:
+            raise DatasetError(f"{path}: row {number} has an empty {columns[0]}")
+    return [(row[columns[0]], row) for row in rows]
+
+
+@dataclass(frozen=True)
+class _PartRows:
+    """Row indices of each part."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    calibration: np.ndarray
+    test: np.ndarray
+
+
+def _part_rows(everything: Questions, data: DataConfig, path: Path, has_test: bool, seed: int) -> _PartRows:
+    count = len(everything)
+    tested = 0 if has_test else data.test_rows or count // 5
+    calibrated = data.calibration_rows or min(MOST_CALIBRATION_ROWS, count // 6)
+    validated = data.validation_rows or min(MOST_VALIDATION_ROWS, count // 10)
+    labels = len(set(everything.label_ids))
+    if not validated or not calibrated or tested + calibrated + validated + labels > count:
+        raise DatasetError(
+            f"{path}: {count} rows are too few to split into {validated} for validation, {calibrated} for calibration, "
+            f"{tested} for the test and at least one a label ({labels}) for training"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    calibration, rest = order[:calibrated], order[calibrated:]
+    test, rest = rest[:tested], rest[tested:]
+    validation = _stratified(rest, everything.label_ids, validated)
+    return _PartRows(np.setdiff1d(rest, validation), validation, calibration, test)
+
+
+def _notes(labels: tuple[str, ...], everything: Questions, train: Questions) -> tuple[str, ...]:
+    counts, trained = Counter(everything.label_ids), set(train.label_ids)
+    single = [label for index, label in enumerate(labels) if counts[index] == 1]
+    unseen = [label for index, label in enumerate(labels) if index not in trained]
+    notes = []
+    if single:
+        notes.append(f"labels with a single sample, which can be learnt or tested but not both: {', '.join(single)}")
+    if unseen:
+        notes.append(f"labels without a sample in the train part, which cannot be learnt: {', '.join(unseen)}")
+    return tuple(notes)
 
 
 def _index(rows: list[tuple[str, str]], labels: tuple[str, ...], path: Path) -> Questions:
     ids = {label: index for index, label in enumerate(labels)}
-    unknown = sorted({category for _, category in rows} - set(labels))
+    unknown = sorted({label for _, label in rows} - set(labels))
     if unknown:
         raise DatasetError(f"{path}: labels that the training file has not: {', '.join(unknown)}")
-    return Questions(tuple(text for text, _ in rows), tuple(ids[category] for _, category in rows))
+    return Questions(tuple(text for text, _ in rows), tuple(ids[label] for _, label in rows))
 
 
 def _stratified(rows: np.ndarray, label_ids: tuple[int, ...], count: int) -> np.ndarray:

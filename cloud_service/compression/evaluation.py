@@ -1,4 +1,4 @@
-"""Logits and accuracy of torch models over many texts."""
+"""What torch models make of many texts, and how often they are right."""
 
 from __future__ import annotations
 
@@ -7,31 +7,36 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
-from cloud_service.compression.encoding import TokenBatch, batches_by_length, pad_batch
+from cloud_service.compression.distillation import Opinion
+from cloud_service.compression.encoding import batches_by_length, pad_batch
+from cloud_service.compression.networks.classifier import Reading, TextClassifier
 
 FloatArray = npt.NDArray[np.float32]
 EVALUATION_BATCH = 64
 
 
-def compute_logits(
-    model: nn.Module, sequences: Sequence[Sequence[int]], on_batch: Callable[[int], None] = lambda _: None
-) -> FloatArray:
-    """Logits of each token sequence, float32 [texts, labels]; `on_batch` hears each batch's size."""
+def compute_opinion(
+    model: TextClassifier, sequences: Sequence[Sequence[int]], on_batch: Callable[[int], None] = lambda _: None
+) -> Opinion:
+    """Logits and pooled state of each token sequence, in order; `on_batch` hears each batch's size."""
     model.eval()
     rows: list[np.ndarray] = []
-    outputs: list[Tensor] = []
+    readings: list[Reading] = []
     with torch.inference_mode():
         for batch_rows in batches_by_length([len(s) for s in sequences], EVALUATION_BATCH):
-            batch: TokenBatch = pad_batch([sequences[row] for row in batch_rows])
-            outputs.append(model(batch))
+            readings.append(model.read(pad_batch([sequences[row] for row in batch_rows])))
             rows.append(batch_rows)
             on_batch(len(batch_rows))
-    stacked = torch.cat(outputs).numpy()
-    logits = np.empty_like(stacked)
-    logits[np.concatenate(rows)] = stacked
-    return logits
+    order = np.argsort(np.concatenate(rows))
+    logits = torch.cat([reading.logits for reading in readings]).numpy()
+    pooled = torch.cat([reading.pooled for reading in readings]).numpy()
+    return Opinion(logits[order], pooled[order])
+
+
+def compute_logits(model: TextClassifier, sequences: Sequence[Sequence[int]]) -> FloatArray:
+    """Logits of each token sequence, float32 [texts, labels]."""
+    return compute_opinion(model, sequences).logits
 
 
 def accuracy(logits: FloatArray, label_ids: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""What the two graphs reach: accuracy, the gate's keeping, size, work and time. Each with its part of the data."""
+"""What a gate keeps of the test part, and what comes of it when the rest goes to the full model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,6 @@ from numpy.typing import NDArray
 from cloud_service.calibration.gate_maker import Predictions
 from shared.documents import Document
 from shared.gate import Gate, Risk, score_values
-
-TYPICAL_TOKENS = 16
-LATENCY_ROUNDS = 300
-
-
-@dataclass(frozen=True)
-class ModelFigures(Document):
-    """One graph on the test part. Latency: median milliseconds a text, one thread, batch 1, test texts."""
-
-    accuracy: float
-    size_bytes: int
-    multiply_accumulates: int
-    parameters: int
-    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -37,23 +23,9 @@ class GateFigures(Document):
     cascade_accuracy: float
 
 
-@dataclass(frozen=True)
-class Figures(Document):
-    """Everything measured; accuracies and gate on the test part unless named otherwise."""
-
-    full: ModelFigures
-    edge: ModelFigures
-    edge_before_int8_accuracy: float
-    teacher_accuracy: float
-    validation_accuracy: dict[str, float]
-    gate: GateFigures
-    gate_by_error_alpha: dict[str, GateFigures]
-
-
 def gate_figures(test: Predictions, gate: Gate, threshold: float | None) -> GateFigures:
-    """What `threshold` keeps of the test part, and what comes of it when the rest goes to the full model."""
-    scores = score_values(test.edge_logits, gate.score, gate.temperature)
-    kept: NDArray[np.bool_] = scores >= threshold if threshold is not None else np.zeros(len(scores), dtype=bool)
+    """What `threshold` keeps of the test part."""
+    kept = kept_texts(test, gate, threshold)
     final = np.where(kept, test.edge_logits.argmax(axis=1), test.full_answers)
     return GateFigures(
         threshold=threshold,
@@ -64,10 +36,12 @@ def gate_figures(test: Predictions, gate: Gate, threshold: float | None) -> Gate
     )
 
 
-def figures_by_alpha(test: Predictions, gate: Gate) -> dict[str, GateFigures]:
-    """The figures of every threshold certified for kept error, by its alpha."""
-    steps = gate.certificate(Risk.KEPT_ERROR).steps
-    return {f"{step.alpha:g}": gate_figures(test, gate, step.threshold) for step in steps}
+def kept_texts(test: Predictions, gate: Gate, threshold: float | None) -> NDArray[np.bool_]:
+    """Which texts a device would keep, bool [texts]."""
+    if threshold is None:
+        return np.zeros(len(test.label_ids), dtype=bool)
+    scores = score_values(test.edge_logits, gate.score, gate.temperature)
+    return np.asarray(scores >= threshold)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:

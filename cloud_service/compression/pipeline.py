@@ -1,135 +1,168 @@
-"""The whole way from questions to two bundles, step by step. Each step finds what an earlier run has done."""
+"""The whole way from a checkpoint to two bundles, step by step. Each step finds what an earlier run has done."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
-from cloud_service.calibration.gate_maker import Predictions
-from cloud_service.compression.config import ModelConfig
-from cloud_service.compression.encoding import encode_texts
-from cloud_service.compression.evaluation import accuracy, compute_logits
-from cloud_service.compression.figures import (
-    LATENCY_ROUNDS,
-    TYPICAL_TOKENS,
-    Figures,
-    ModelFigures,
-    figures_by_alpha,
-    gate_figures,
-)
-from cloud_service.compression.graphs.export import export_classifier
-from cloud_service.compression.graphs.formats import Float16Storage, Int8Dynamic
-from cloud_service.compression.graphs.session import GraphSession, median_latencies_ms
-from cloud_service.compression.graphs.writer import GraphFiles
-from cloud_service.compression.model_card import edge_card, full_card
-from cloud_service.compression.networks.classifier import ErnieClassifier, count_multiply_accumulates
-from cloud_service.compression.package import GraphPair, calibrate_gate, draft_bundle, predict
+from cloud_service.compression.config import CompressConfig
+from cloud_service.compression.diary import Diary
+from cloud_service.compression.final_figures import evaluate_models
+from cloud_service.compression.latency import latency_of_shape
+from cloud_service.compression.model_card import CardFacts, edge_card, full_card
+from cloud_service.compression.package import ShippedPair, calibrate_gate, draft_bundle, export_pair, predict
+from cloud_service.compression.precision_search import Tuned, search_precisions
 from cloud_service.compression.progress import ProgressReport
-from cloud_service.compression.students import Student, train_edge, train_full
-from cloud_service.compression.teaching import Teacher, ask_teacher, train_teacher
-from cloud_service.compression.workshop import Workshop, open_workshop
+from cloud_service.compression.quantizing import Bench, open_bench, run_menu
+from cloud_service.compression.shrinking import Pruned, cut_vocabulary, prune_model
+from cloud_service.compression.sources import write_model
+from cloud_service.compression.students import make_full, make_teacher, recover
+from cloud_service.compression.workshop import Learner, Workshop, open_workshop
 from shared.bundle import BundleDraft, Role, Tier, write_bundle
-from shared.documents import canonical_json
 from shared.gate import Gate
 
 CARD_NAME = "MODEL_CARD.md"
-PARITY_SAMPLES = 32
+
+T = TypeVar("T")
+
+
+class Step(str, Enum):
+    """The steps in their order; each includes all before it."""
+
+    TRAIN = "train"
+    PRUNE = "prune"
+    DISTIL = "distil"
+    QUANTIZE = "quantize"
+    TUNE = "tune"
+    EVALUATE = "evaluate"
+    PACKAGE = "package"
 
 
 @dataclass(frozen=True)
-class TrainedModels:
-    """What the training stages leave."""
+class Made:
+    """How far a run came: where its report lies and, after the last step, its bundles."""
 
-    teacher: Teacher
-    full: Student
-    edge: Student
+    report: Path
+    bundles: tuple[Path, ...] = ()
 
 
-def train_models(config: ModelConfig, report: ProgressReport) -> Figures:
-    """Train, prune, quantize, calibrate, and write both bundles into `config.bundles_dir`.
+def compress(config: CompressConfig, progress: ProgressReport, until: Step = Step.PACKAGE) -> Made:
+    """Train, prune, distil, quantize, tune, evaluate, and write both bundles into `config.bundles_dir`.
 
-    Returns:
-        What was measured; also written to `figures.json` in the work folder.
+    Stops after the step `until`. `report.json` and `report.html` in the work folder say what was done so
+    far, also after an error.
 
     Raises:
         DatasetError: the data set is not there or cannot be split as asked.
-        CheckpointError: a checkpoint is damaged.
+        CheckpointError: a checkpoint cannot be imported, or one of this command's own is damaged.
         ExportError: a graph cannot be written or disagrees with its model.
-        OSError: the disk is full or not writable; finished stages and old bundles stay usable.
+        OSError: the disk is full or not writable; finished steps and old bundles stay usable.
     """
-    workshop = open_workshop(config, report)
-    teacher = train_teacher(workshop)
-    opinions = ask_teacher(workshop, teacher)
-    full = train_full(workshop, opinions)
-    edge = train_edge(workshop, opinions, full)
-    return make_bundles(workshop, TrainedModels(teacher, full, edge))
+    workshop = open_workshop(config, progress)
+    diary = Diary(workshop)
+    try:
+        return _Run(workshop, diary, until).go()
+    finally:
+        diary.write()
 
 
-def make_bundles(workshop: Workshop, models: TrainedModels) -> Figures:
-    """Export both models, calibrate the edge model's gate, measure, and write both bundles."""
-    config, splits = workshop.config, workshop.splits
-    pair = export_pair(workshop, models)
-    full_draft = draft_bundle(
-        workshop, Tier.FULL, config.full.version, pair.full, pair.full_session, models.full.folder
-    )
-    edge_draft = draft_bundle(
-        workshop, Tier.EDGE, config.edge.version, pair.edge, pair.edge_session, models.edge.folder
-    )
-    gate = calibrate_gate(
-        workshop,
-        predict(workshop, pair, splits.validation, "validation part"),
-        predict(workshop, pair, splits.calibration, "calibration part"),
-        full_draft.manifest().model_digest,
-        edge_draft.manifest().model_digest,
-    )
-    test = predict(workshop, pair, splits.test, "test part")
-    figures = _measure(workshop, models, pair, test, gate)
-    (config.work_dir / "figures.json").write_bytes(canonical_json(figures))
-    full_text, edge_text = full_card(config, splits, figures), edge_card(config, splits, figures, gate)
-    bundles = config.bundles_dir
-    write_bundle(_with_card(full_draft, models.full.folder, full_text), None, bundles / f"{config.name}-full")
-    write_bundle(_with_card(edge_draft, models.edge.folder, edge_text), gate, bundles / f"{config.name}-edge")
-    return figures
+class _Done(Exception):
+    """The last step that was asked for is done."""
 
 
-def export_pair(workshop: Workshop, models: TrainedModels) -> GraphPair:
-    """Write both graphs, each beside its checkpoint, and load them."""
-    samples = workshop.validation_sequences()[:PARITY_SAMPLES]
-    full = export_classifier(models.full.model, Float16Storage(), models.full.folder / "graph", samples)
-    edge = export_classifier(models.edge.model, Int8Dynamic(), models.edge.folder / "graph", samples)
-    return GraphPair(full, edge, GraphSession(full.graph), GraphSession(edge.graph))
+class _Run:
+    """One run of the command: the steps, in the order of the methods."""
 
+    def __init__(self, workshop: Workshop, diary: Diary, until: Step) -> None:
+        self._workshop = workshop
+        self._diary = diary
+        self._until = until
 
-def _measure(workshop: Workshop, models: TrainedModels, pair: GraphPair, test: Predictions, gate: Gate) -> Figures:
-    texts, label_ids = workshop.splits.test.texts, workshop.splits.test.label_ids
-    sequences = encode_texts(workshop.tokenizer, texts)
-    teacher_sequences = encode_texts(workshop.encoder_tokenizer, texts)
-    full_ms, edge_ms = median_latencies_ms((pair.full_session, pair.edge_session), sequences, LATENCY_ROUNDS)
-    full_right = float((test.full_answers == test.label_ids).mean())
-    edge_right = accuracy(test.edge_logits, label_ids)
-    return Figures(
-        full=_model_figures(models.full.model, pair.full, full_right, full_ms),
-        edge=_model_figures(models.edge.model, pair.edge, edge_right, edge_ms),
-        edge_before_int8_accuracy=accuracy(compute_logits(models.edge.model, sequences), label_ids),
-        teacher_accuracy=accuracy(compute_logits(models.teacher.model, teacher_sequences), label_ids),
-        validation_accuracy={
-            "full": models.full.validation_accuracy,
-            "edge": models.edge.validation_accuracy,
-        },
-        gate=gate_figures(test, gate, gate.threshold()),
-        gate_by_error_alpha=figures_by_alpha(test, gate),
-    )
+    def go(self) -> Made:
+        try:
+            return Made(self._diary.page, self._package(*self._evaluate()))
+        except _Done:
+            return Made(self._diary.page)
 
+    def _train(self) -> tuple[Learner | None, Learner]:
+        plan = self._workshop.config.teacher
+        teacher = None if plan is None else self._diary.timed("teacher", lambda: make_teacher(self._workshop, plan))
+        full = self._diary.timed("full model", lambda: make_full(self._workshop, teacher))
+        write_model(full.folder / "checkpoint", full.model, self._workshop.splits.labels, full.tokenizer)
+        self._diary.full_model(full)
+        return self._after(Step.TRAIN, (teacher, full))
 
-def _model_figures(model: ErnieClassifier, files: GraphFiles, right: float, latency_ms: float) -> ModelFigures:
-    return ModelFigures(
-        accuracy=right,
-        size_bytes=files.graph.stat().st_size + files.weights.stat().st_size,
-        multiply_accumulates=count_multiply_accumulates(model.shape, model.head.out_features, TYPICAL_TOKENS),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        latency_ms=latency_ms,
-    )
+    def _prune(self) -> tuple[Learner | None, Learner, Pruned]:
+        teacher, full = self._train()
+        cut = self._diary.timed("vocabulary", lambda: cut_vocabulary(self._workshop, full))
+        parent = cut.learner
+        if cut.note is not None:
+            self._diary.note(cut.note)
+        latency = latency_of_shape(self._workshop, parent)
+        pruned = self._diary.timed("pruning", lambda: prune_model(self._workshop, parent, latency))
+        self._diary.pruned(full, parent, pruned)
+        return self._after(Step.PRUNE, (teacher, full, pruned))
+
+    def _distil(self) -> tuple[Learner | None, Learner, Learner]:
+        teacher, full, pruned = self._prune()
+        teachers = [full] if teacher is None else [full, teacher]
+        edge = self._diary.timed("distillation", lambda: recover(self._workshop, pruned.learner, teachers))
+        write_model(edge.folder / "checkpoint", edge.model, self._workshop.splits.labels, edge.tokenizer)
+        self._diary.distilled(full, edge)
+        return self._after(Step.DISTIL, (teacher, full, edge))
+
+    def _tune(self) -> tuple[Learner | None, Learner, Bench, Tuned]:
+        teacher, full, edge = self._distil()
+        bench = open_bench(self._workshop, edge)
+        menu = self._diary.timed("precision menu", lambda: run_menu(bench))
+        self._diary.menu(menu)
+        self._after(Step.QUANTIZE, None)
+        tuned = self._diary.timed("tuning", lambda: search_precisions(bench, menu))
+        self._diary.tuned(bench, tuned)
+        return self._after(Step.TUNE, (teacher, full, bench, tuned))
+
+    def _evaluate(self) -> tuple[Bench, ShippedPair]:
+        teacher, full, bench, tuned = self._tune()
+        pair = export_pair(full, bench, tuned)
+        evaluation = self._diary.timed("evaluation", lambda: evaluate_models(self._workshop, bench, pair, teacher))
+        self._diary.evaluated(full, bench, pair, evaluation)
+        return self._after(Step.EVALUATE, (bench, pair))
+
+    def _package(self, bench: Bench, pair: ShippedPair) -> tuple[Path, ...]:
+        return self._diary.timed("packaging", lambda: self._write_bundles(pair))
+
+    def _write_bundles(self, pair: ShippedPair) -> tuple[Path, ...]:
+        workshop, config = self._workshop, self._workshop.config
+        full_draft = draft_bundle(workshop, Tier.FULL, config.full.version, pair.full)
+        edge_draft = draft_bundle(workshop, Tier.EDGE, config.edge.version, pair.edge)
+        gate = self._calibrate(pair, full_draft, edge_draft)
+        facts = CardFacts(config, workshop.splits, self._diary.report(), pair)
+        full_path = config.bundles_dir / f"{config.name}-full"
+        edge_path = config.bundles_dir / f"{config.name}-edge"
+        write_bundle(_with_card(full_draft, pair.full.files.graph.parent, full_card(facts)), None, full_path)
+        write_bundle(_with_card(edge_draft, pair.edge.files.graph.parent, edge_card(facts, gate)), gate, edge_path)
+        return full_path, edge_path
+
+    def _calibrate(self, pair: ShippedPair, full: BundleDraft, edge: BundleDraft) -> Gate:
+        workshop, splits = self._workshop, self._workshop.splits
+        gate = calibrate_gate(
+            workshop,
+            predict(workshop, pair, splits.validation, "validation part"),
+            predict(workshop, pair, splits.calibration, "calibration part"),
+            full.manifest().model_digest,
+            edge.manifest().model_digest,
+        )
+        self._diary.gated(gate, predict(workshop, pair, splits.test, "test part"))
+        return gate
+
+    def _after(self, step: Step, result: T) -> T:
+        self._diary.write()
+        if step is self._until:
+            raise _Done
+        return result
 
 
 def _with_card(draft: BundleDraft, folder: Path, text: str) -> BundleDraft:

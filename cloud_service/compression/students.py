@@ -1,83 +1,149 @@
-"""The full model, taught by the teacher, and the edge model, pruned from the full one and taught by both."""
+"""The networks that learn: the teacher, the full model, and the edge model that recovers from pruning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
-from cloud_service.compression.config import StudentConfig
+from cloud_service.compression.checkpoints.reading import Checkpoint
+from cloud_service.compression.config import FullConfig, ShapeConfig, TeacherConfig, TrainingConfig
 from cloud_service.compression.distillation import Lessons, epoch_losses, steps_per_epoch
 from cloud_service.compression.encoding import encode_texts
-from cloud_service.compression.evaluation import accuracy, compute_logits
-from cloud_service.compression.networks.classifier import ErnieClassifier
-from cloud_service.compression.pruning.heads import prune_into, taylor_importance
-from cloud_service.compression.teacher import word_vectors
-from cloud_service.compression.teaching import Opinions, remembered_logits
-from cloud_service.compression.training import TrainingTask, train
-from cloud_service.compression.workshop import Workshop
+from cloud_service.compression.errors import CheckpointError
+from cloud_service.compression.networks.build import new_classifier
+from cloud_service.compression.networks.classifier import TextClassifier
+from cloud_service.compression.prompted import prompted_classifier
+from cloud_service.compression.sources import classifier_from, open_checkpoint, open_tokenizer, word_vectors
+from cloud_service.compression.training import History, TrainingTask, train
+from cloud_service.compression.vocabulary import reduce_tokenizer
+from cloud_service.compression.workshop import Learner, Workshop
 
 EMBEDDING_STANDARD_DEVIATION = 0.2
-IMPORTANCE_BATCHES = 40
+UNTAUGHT = History(())
 
 
-@dataclass(frozen=True)
-class Student:
-    """A trained classifier, the folder of its stage, and its best accuracy on the validation part."""
-
-    model: ErnieClassifier
-    folder: Path
-    validation_accuracy: float
+def make_teacher(workshop: Workshop, plan: TeacherConfig) -> Learner:
+    """Fine-tune the teacher's checkpoint with cross-entropy on the train part."""
+    folder = workshop.stage_folder("teacher", plan.checkpoint, plan.training)
+    learner = _from_checkpoint(workshop, "teacher", plan.checkpoint, folder)
+    return _taught(workshop, learner, (), plan.training)
 
 
-def train_full(workshop: Workshop, opinions: Opinions) -> Student:
-    """Train the full model from the encoder's word vectors, on labels and the teacher's opinions."""
+def make_full(workshop: Workshop, teacher: Learner | None) -> Learner:
+    """The model that the cloud will run: a new one, a checkpoint trained on, or a checkpoint as it is.
+
+    Raises:
+        CheckpointError: the checkpoint has no head for these labels, and nothing says how to get one.
+    """
     plan = workshop.config.full
-    model = _new_classifier(workshop, plan)
-    vectors = workshop.vocabulary.rows_of(word_vectors(workshop.encoder))
-    with torch.no_grad():
-        model.body.embed_tokens.weight.copy_(vectors * (EMBEDDING_STANDARD_DEVIATION / vectors.std()))
-    folder = workshop.stage_folder("full", opinions.folder, workshop.config.vocabulary_size, plan.shape, plan.training)
-    lessons = Lessons(
-        encode_texts(workshop.tokenizer, opinions.texts), workshop.splits.train.label_ids, (opinions.logits,)
+    teachers = () if teacher is None else (teacher,)
+    if plan.training is None:
+        return _ready_full(workshop, plan)
+    if plan.shape is not None and teacher is not None:
+        learner = _new_full(workshop, plan.shape, plan.training, teacher)
+    else:
+        assert plan.checkpoint is not None, "the configuration names a checkpoint or a shape"
+        folder = workshop.stage_folder("full", plan.checkpoint, plan.training, *_folders(workshop, teachers))
+        learner = _from_checkpoint(workshop, "full model", plan.checkpoint, folder)
+    return _taught(workshop, learner, teachers, plan.training)
+
+
+def recover(workshop: Workshop, pruned: Learner, teachers: Sequence[Learner]) -> Learner:
+    """Let a pruned model learn back what it lost, from labels and its teachers' opinions.
+
+    It never ends below the pruned model on the validation part. Without a plan for training, the pruned
+    model is what it ends with.
+    """
+    plan = workshop.config.edge.training
+    if plan is None:
+        return Learner("edge model", pruned.model, pruned.tokenizer, pruned.folder, pruned.history)
+    folder = workshop.stage_folder("edge", pruned.folder, plan, *_folders(workshop, teachers))
+    learner = Learner("edge model", pruned.model, pruned.tokenizer, folder, UNTAUGHT)
+    return _taught(workshop, learner, teachers, plan)
+
+
+def untrained(workshop: Workshop, name: str, model: TextClassifier, tokenizer: Tokenizer, folder: Path) -> Learner:
+    """A learner that is used as it is."""
+    accuracy = workshop.accuracy_on(workshop.splits.validation, model, tokenizer)
+    return Learner(name, model, tokenizer, folder, History((accuracy,)))
+
+
+def lessons_for(workshop: Workshop, tokenizer: Tokenizer, teachers: Sequence[Learner]) -> Lessons:
+    """The train part and, where there are teachers, all else that they have an opinion of."""
+    texts = workshop.lesson_texts() if teachers else list(workshop.splits.train.texts)
+    return Lessons(
+        sequences=encode_texts(tokenizer, texts),
+        label_ids=workshop.splits.train.label_ids,
+        originals=len(workshop.splits.train) + len(workshop.splits.unlabelled),
+        opinions=tuple(workshop.opinion_of(teacher, texts) for teacher in teachers),
     )
-    return _train_student(workshop, "full model", model, plan, lessons, folder)
 
 
-def train_edge(workshop: Workshop, opinions: Opinions, full: Student) -> Student:
-    """Prune the full model and let it recover, taught by the full model and the teacher."""
-    plan = workshop.config.edge
-    folder = workshop.stage_folder("edge", full.folder, plan.shape, plan.training)
-    sequences = encode_texts(workshop.tokenizer, opinions.texts)
-    full_logits = remembered_logits(full.folder / "opinions.safetensors", full.model, sequences, workshop.report)
-    lessons = Lessons(sequences, workshop.splits.train.label_ids, (opinions.logits, full_logits))
-    model = _new_classifier(workshop, plan)
-    labelled = epoch_losses(full.model, lessons, plan.training, workshop.config.seed, epoch=0)
-    full.model.eval()
-    prune_into(full.model, model, taylor_importance(full.model, islice(labelled, IMPORTANCE_BATCHES)))
-    return _train_student(workshop, "edge model", model, plan, lessons, folder)
-
-
-def _new_classifier(workshop: Workshop, plan: StudentConfig) -> ErnieClassifier:
-    torch.manual_seed(workshop.config.seed)
-    labels = len(workshop.splits.labels)
-    return ErnieClassifier(plan.shape, len(workshop.vocabulary), labels, workshop.config.data.max_length)
-
-
-def _train_student(
-    workshop: Workshop, name: str, model: ErnieClassifier, plan: StudentConfig, lessons: Lessons, folder: Path
-) -> Student:
-    validation = workshop.validation_sequences()
-    label_ids = workshop.splits.validation.label_ids
-    seed = workshop.config.seed
+def _taught(workshop: Workshop, learner: Learner, teachers: Sequence[Learner], plan: TrainingConfig) -> Learner:
+    seed, splits, model = workshop.config.seed, workshop.splits, learner.model
+    lessons = lessons_for(workshop, learner.tokenizer, teachers)
     task = TrainingTask(
-        name=name,
+        name=learner.name,
         model=model,
-        steps_per_epoch=steps_per_epoch(lessons, plan.training),
-        epoch_losses=lambda epoch: epoch_losses(model, lessons, plan.training, seed, epoch),
-        accuracy=lambda: accuracy(compute_logits(model, validation), label_ids),
+        steps_per_epoch=steps_per_epoch(lessons, plan),
+        epoch_losses=lambda epoch: epoch_losses(model, lessons, plan, seed, epoch),
+        accuracy=lambda: workshop.accuracy_on(splits.validation, model, learner.tokenizer),
     )
-    best = train(task, plan.training, folder, seed, workshop.report)
-    return Student(model, folder, best)
+    history = train(task, plan, learner.folder, seed, workshop.report)
+    return Learner(learner.name, model, learner.tokenizer, learner.folder, history)
+
+
+def _from_checkpoint(workshop: Workshop, name: str, source: str, folder: Path) -> Learner:
+    checkpoint = open_checkpoint(source, workshop.config.data.max_length)
+    model = classifier_from(checkpoint, workshop.splits.labels, workshop.config.seed)
+    return Learner(name, model, open_tokenizer(checkpoint, workshop.config.data.max_length), folder, UNTAUGHT)
+
+
+def _ready_full(workshop: Workshop, plan: FullConfig) -> Learner:
+    assert plan.checkpoint is not None, "the configuration asks for training where there is no checkpoint"
+    checkpoint = open_checkpoint(plan.checkpoint, workshop.config.data.max_length)
+    folder = workshop.stage_folder("full", plan.checkpoint, plan.prompt, *sorted(plan.label_words.values()))
+    if plan.prompt is not None:
+        model, tokenizer = prompted_classifier(
+            checkpoint, plan, workshop.splits.labels, workshop.config.data.max_length
+        )
+    else:
+        _check_labels(checkpoint, plan.checkpoint, workshop.splits.labels)
+        model = classifier_from(checkpoint, workshop.splits.labels, workshop.config.seed)
+        tokenizer = open_tokenizer(checkpoint, workshop.config.data.max_length)
+    return untrained(workshop, "full model", model, tokenizer, folder)
+
+
+def _check_labels(checkpoint: Checkpoint, source: str, labels: tuple[str, ...]) -> None:
+    if not checkpoint.labels:
+        raise CheckpointError(
+            f"{source}: has no label head; add [full.training] to train one, "
+            "or full.prompt to let its language model score the labels' words"
+        )
+    if set(checkpoint.labels) != set(labels):
+        strangers = sorted(set(checkpoint.labels) ^ set(labels))[:5]
+        raise CheckpointError(f"{source}: its head knows other labels than the data, among them {', '.join(strangers)}")
+
+
+def _new_full(workshop: Workshop, shape: ShapeConfig, plan: TrainingConfig, teacher: Learner) -> Learner:
+    """A new network over a part of the teacher's vocabulary, beginning with its word vectors as pre-trained."""
+    config = workshop.config
+    assert config.teacher is not None, "the configuration asks for a teacher"
+    checkpoint = open_checkpoint(config.teacher.checkpoint, config.data.max_length)
+    own = open_tokenizer(checkpoint, config.data.max_length)
+    vocabulary = reduce_tokenizer(own, workshop.splits.train.texts, config.vocabulary.size)
+    network = shape.network(len(vocabulary.source_ids), config.data.max_length)
+    model = new_classifier(network, len(workshop.splits.labels), config.seed)
+    vectors = word_vectors(checkpoint)[torch.as_tensor(vocabulary.source_ids)]
+    with torch.no_grad():
+        model.get_parameter("body.embed_tokens.weight").copy_(vectors * (EMBEDDING_STANDARD_DEVIATION / vectors.std()))
+    folder = workshop.stage_folder("full", config.vocabulary, shape, plan, *_folders(workshop, (teacher,)))
+    return Learner("full model", model, vocabulary.tokenizer, folder, UNTAUGHT)
+
+
+def _folders(workshop: Workshop, teachers: Sequence[Learner]) -> list[str]:
+    """What the teachers' opinions depend on."""
+    return [str(workshop.config.augmentation_pool_copies), *(teacher.folder.name for teacher in teachers)]

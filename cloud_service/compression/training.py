@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cloud_service.compression.checkpoint import (
+from cloud_service.compression.config import TrainingConfig
+from cloud_service.compression.progress import ProgressReport
+from cloud_service.compression.tensors import (
     TrainingState,
     load_into,
     load_state,
     save_state,
     save_weights,
 )
-from cloud_service.compression.config import TrainingConfig
-from cloud_service.compression.progress import ProgressReport
 
 HEAD_PREFIX = "head."
 MAX_GRADIENT_NORM = 1.0
@@ -39,13 +39,28 @@ class TrainingTask:
     accuracy: Callable[[], float]
 
 
-def train(task: TrainingTask, config: TrainingConfig, folder: Path, seed: int, report: ProgressReport) -> float:
+@dataclass(frozen=True)
+class History:
+    """How training went: accuracy on the validation part after epoch 0, 1, ...; mean loss of epoch 1, 2, ..."""
+
+    accuracies: tuple[float, ...]
+    losses: tuple[float, ...] = ()
+
+    @property
+    def best(self) -> float:
+        """The accuracy of the epoch that was kept."""
+        return max(self.accuracies)
+
+
+def train(task: TrainingTask, config: TrainingConfig, folder: Path, seed: int, report: ProgressReport) -> History:
     """Train, resuming from `folder` where a checkpoint is there; leave the model at its best epoch.
 
-    Writes `state.pt` after each epoch and `best.safetensors` at each new best.
+    The untrained model counts as epoch 0, so training never ends below where it began. It stops early
+    when `config.patience` epochs bring nothing better. Writes `state.pt` after each epoch and
+    `best.safetensors` at each new best.
 
     Returns:
-        Accuracy of the best epoch on the validation part, 0 to 1.
+        How it went; the model is the best epoch's.
 
     Raises:
         CheckpointError: the checkpoint in `folder` is damaged or of another model.
@@ -53,22 +68,31 @@ def train(task: TrainingTask, config: TrainingConfig, folder: Path, seed: int, r
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = _optimizer(task.model, config)
     state = _resume(folder / "state.pt", task.model, optimizer)
+    if not state.history:
+        task.model.eval()
+        _judge(task, state, folder)
     total = config.epochs * task.steps_per_epoch
     bar = report.start(f"training {task.name}", total, state.epoch * task.steps_per_epoch)
     for epoch in range(state.epoch, config.epochs):
+        if config.patience is not None and epoch - state.best_epoch >= config.patience:
+            report.say(f"{task.name}: stops early, nothing better since epoch {state.best_epoch}")
+            break
         torch.manual_seed(seed * 10_007 + epoch)
         task.model.train()
+        losses = []
         for index, loss in enumerate(task.epoch_losses(epoch)):
             factor = _schedule(epoch * task.steps_per_epoch + index, total, config.warmup_ratio)
             _step(task.model, optimizer, loss, factor)
+            losses.append(loss.item())
             report.step(bar)
         task.model.eval()
+        state.losses.append(sum(losses) / max(1, len(losses)))
         _close_epoch(task, state, folder, optimizer)
         report.say(f"{task.name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {state.history[-1]:.4f}")
     report.finish(bar)
     load_into(task.model, folder / "best.safetensors")
     task.model.eval()
-    return state.best_accuracy
+    return History(tuple(state.history), tuple(state.losses))
 
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
@@ -112,11 +136,15 @@ def _step(model: nn.Module, optimizer: torch.optim.AdamW, loss: Tensor, factor: 
 
 
 def _close_epoch(task: TrainingTask, state: TrainingState, folder: Path, optimizer: torch.optim.AdamW) -> None:
-    accuracy = task.accuracy()
     state.epoch += 1
+    _judge(task, state, folder)
+    state.model, state.optimizer = task.model.state_dict(), optimizer.state_dict()
+    save_state(folder / "state.pt", state)
+
+
+def _judge(task: TrainingTask, state: TrainingState, folder: Path) -> None:
+    accuracy = task.accuracy()
     state.history.append(accuracy)
     if accuracy >= state.best_accuracy:
         state.best_accuracy, state.best_epoch = accuracy, state.epoch
         save_weights(folder / "best.safetensors", task.model.state_dict())
-    state.model, state.optimizer = task.model.state_dict(), optimizer.state_dict()
-    save_state(folder / "state.pt", state)

@@ -7,70 +7,93 @@ setting starts only what depends on it anew.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel
 from tokenizers import Tokenizer
 
-from cloud_service.compression.config import ModelConfig
-from cloud_service.compression.dataset import Splits, dataset_folder, load_splits
+from cloud_service.compression.augmentation import rewritten_texts
+from cloud_service.compression.config import CompressConfig
+from cloud_service.compression.dataset import Questions, Splits, load_splits
+from cloud_service.compression.distillation import Opinion
 from cloud_service.compression.encoding import encode_texts
+from cloud_service.compression.evaluation import accuracy, compute_logits, compute_opinion
+from cloud_service.compression.networks.classifier import TextClassifier
 from cloud_service.compression.progress import ProgressReport
-from cloud_service.compression.teacher import encoder_folder, load_encoder_tokenizer
-from cloud_service.compression.vocabulary import Vocabulary, build_tokenizer, reduce_vocabulary
+from cloud_service.compression.tensors import load_weights, save_weights
+from cloud_service.compression.training import History
 
 DIGEST_CHARACTERS = 12
+
+StageInput = BaseModel | Path | int | str | None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A classifier on its way: its tokenizer (truncating, not padding), its stage's folder, and how it did."""
+
+    name: str
+    model: TextClassifier
+    tokenizer: Tokenizer
+    folder: Path
+    history: History
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return encode_texts(self.tokenizer, texts)
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """Settings, data and tokenizers of one run."""
+    """Settings and data of one run."""
 
-    config: ModelConfig
+    config: CompressConfig
     splits: Splits
-    encoder: Path
-    encoder_tokenizer: Tokenizer
-    vocabulary: Vocabulary
-    tokenizer: Tokenizer
     report: ProgressReport
 
-    def validation_sequences(self) -> list[list[int]]:
-        """The validation part in the students' token ids."""
-        return encode_texts(self.tokenizer, self.splits.validation.texts)
-
-    def stage_folder(self, stage: str, *inputs: BaseModel | Path | int | str) -> Path:
+    def stage_folder(self, stage: str, *inputs: StageInput) -> Path:
         """Where `stage` works, given all `inputs` that decide its result (an earlier stage by its folder)."""
         state = hashlib.sha256()
         for part in (self.config.seed, self.splits.train.digest(), self.config.data.max_length, *inputs):
             state.update(_identity(part).encode() + b"\0")
         return self.config.work_dir / f"{stage}-{state.hexdigest()[:DIGEST_CHARACTERS]}"
 
+    def lesson_texts(self) -> list[str]:
+        """The train part, the unlabelled texts, then rewritten copies of them all."""
+        originals = [*self.splits.train.texts, *self.splits.unlabelled]
+        return originals + rewritten_texts(originals, self.config.augmentation_pool_copies, self.config.seed)
 
-def open_workshop(config: ModelConfig, report: ProgressReport) -> Workshop:
-    """Read the data set and cut the vocabulary.
+    def accuracy_on(self, part: Questions, model: TextClassifier, tokenizer: Tokenizer) -> float:
+        """How often `model` is right on a part of the data."""
+        return accuracy(compute_logits(model, encode_texts(tokenizer, part.texts)), part.label_ids)
+
+    def opinion_of(self, learner: Learner, texts: list[str]) -> Opinion:
+        """What `learner` makes of `texts`, computed once and kept in its folder."""
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:DIGEST_CHARACTERS]
+        path = learner.folder / f"opinions-{digest}.safetensors"
+        if not path.is_file():
+            bar = self.report.start(f"asking the {learner.name}", len(texts))
+            opinion = compute_opinion(learner.model, learner.encode(texts), lambda count: self.report.step(bar, count))
+            self.report.finish(bar)
+            logits, pooled = torch.from_numpy(opinion.logits), torch.from_numpy(opinion.pooled)
+            save_weights(path, {"logits": logits, "pooled": pooled})
+        kept = load_weights(path)
+        return Opinion(kept["logits"].numpy(), kept["pooled"].numpy())
+
+
+def open_workshop(config: CompressConfig, report: ProgressReport) -> Workshop:
+    """Read the data set.
 
     Raises:
         DatasetError: the data set is not there or cannot be split as asked.
-        CompressionError: the encoder's package is not installed.
     """
-    data = config.data
-    splits = load_splits(dataset_folder(data.dataset), data.validation_rows, data.calibration_rows, config.seed)
-    encoder = encoder_folder()
-    encoder_tokenizer = load_encoder_tokenizer(encoder, data.max_length)
-    vocabulary = reduce_vocabulary(encoder_tokenizer, splits.train.texts, config.vocabulary_size)
-    return Workshop(
-        config=config,
-        splits=splits,
-        encoder=encoder,
-        encoder_tokenizer=encoder_tokenizer,
-        vocabulary=vocabulary,
-        tokenizer=build_tokenizer(vocabulary, data.max_length),
-        report=report,
-    )
+    return Workshop(config, load_splits(config.data, config.seed), report)
 
 
-def _identity(part: BaseModel | Path | int | str) -> str:
+def _identity(part: StageInput) -> str:
     if isinstance(part, BaseModel):
         return part.model_dump_json()
     return part.name if isinstance(part, Path) else str(part)

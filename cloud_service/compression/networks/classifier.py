@@ -1,87 +1,81 @@
-"""ERNIE-4.5 as transformers defines it, with a label head on the last token."""
+"""Text classifiers in torch: a network as transformers defines it, layer by layer of its own size, and a label head."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import Ernie4_5Config, Ernie4_5Model
-from transformers.models.ernie4_5.modeling_ernie4_5 import Ernie4_5DecoderLayer
 
-from cloud_service.compression.config import ShapeConfig
 from cloud_service.compression.encoding import TokenBatch
+from cloud_service.compression.networks.shape import NetworkShape
 
 EMBEDDING_DROPOUT = 0.1
 HEAD_DROPOUT = 0.1
 INITIALIZER_RANGE = 0.02
 
 
-class ErnieClassifier(nn.Module):
-    """Token ids to label logits.
+@dataclass(frozen=True)
+class Reading:
+    """What a network makes of a batch.
 
-    Padding is on the right and attention is causal, so no valid token ever sees padding and no mask
-    is needed; the last valid token has seen the whole text.
+    `logits` float32 [batch, labels]; `pooled` float32 [batch, hidden], the state that the head reads.
     """
 
-    def __init__(self, shape: ShapeConfig, vocabulary_size: int, label_count: int, max_length: int) -> None:
+    logits: Tensor
+    pooled: Tensor
+
+
+class TextClassifier(nn.Module, ABC):
+    """Token ids to label logits. Padding is on the right and changes no valid token's state.
+
+    Parameters have transformers' own names, behind `body.` for the network and `head.` for the label head.
+    """
+
+    def __init__(self, shape: NetworkShape, body: nn.Module, label_count: int) -> None:
         super().__init__()
         self.shape = shape
-        self.body = Ernie4_5Model(ernie_config(shape, vocabulary_size, max_length))
-        self.embedding_dropout = nn.Dropout(EMBEDDING_DROPOUT)
+        self.body = body
         self.head_dropout = nn.Dropout(HEAD_DROPOUT)
         self.head = nn.Linear(shape.hidden_size, label_count)
+        _initialize(self)
+
+    @abstractmethod
+    def pool(self, batch: TokenBatch) -> Tensor:
+        """The state that the head reads, float32 [batch, hidden]."""
+
+    def read(self, batch: TokenBatch) -> Reading:
+        """Logits and what they were read from."""
+        pooled = self.pool(batch)
+        return Reading(cast(Tensor, self.head(self.head_dropout(pooled))), pooled)
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Logits, float32 [batch, labels]."""
-        last = self.last_hidden(self.embedding_dropout(self.body.embed_tokens(batch.input_ids)), batch.lengths)
-        return cast(Tensor, self.head(self.head_dropout(last)))
+        return self.read(batch).logits
 
-    def last_hidden(self, embeddings: Tensor, lengths: Tensor) -> Tensor:
-        """The normalised state of each row's last valid token, float32 [batch, hidden].
-
-        What `Ernie4_5Model` computes, except that the last layer's feed-forward runs for that token
-        alone: a fifth less work in a model of four layers.
-        """
-        positions = torch.arange(embeddings.shape[1])[None, :]
-        rotary = self.body.rotary_emb(embeddings, position_ids=positions)
-        hidden = embeddings
-        for layer in self.body.layers[:-1]:
-            hidden = layer(hidden, position_embeddings=rotary)
-        final = cast(Ernie4_5DecoderLayer, self.body.layers[-1])
-        attended, _ = final.self_attn(final.input_layernorm(hidden), position_embeddings=rotary)
-        rows = torch.arange(len(lengths))
-        last = hidden[rows, lengths - 1] + attended[rows, lengths - 1]
-        last = last + final.mlp(final.post_attention_layernorm(last))
-        return cast(Tensor, self.body.norm(last))
+    @property
+    def label_count(self) -> int:
+        """How many labels the head knows."""
+        return self.head.out_features
 
 
-def ernie_config(shape: ShapeConfig, vocabulary_size: int, max_length: int) -> Ernie4_5Config:
-    """The architecture's own configuration for this shape."""
-    return Ernie4_5Config(
-        vocab_size=vocabulary_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.ffn_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.attention_heads,
-        num_key_value_heads=shape.key_value_heads,
-        head_dim=shape.head_size,
-        max_position_embeddings=max_length,
-        initializer_range=INITIALIZER_RANGE,
-        use_cache=False,
-        use_bias=False,
-    )
+def _initialize(module: nn.Module) -> None:
+    """Fresh weights as both families are pre-trained from: normal matrices, zero biases."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=INITIALIZER_RANGE)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
 
 
-def count_multiply_accumulates(shape: ShapeConfig, label_count: int, tokens: int) -> int:
-    """Multiply-accumulates of one text of `tokens` tokens as the exported graph computes it.
+def valid_mean(states: Tensor, batch: TokenBatch) -> Tensor:
+    """The mean of `states` [batch, sequence, hidden] over each row's valid tokens, [batch, hidden]."""
+    weights = batch.attention_mask()[..., None].to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
-    Matrix products and attention scores; of the last layer, everything after attention is for the
-    last token alone.
-    """
-    query = shape.attention_heads * shape.head_size
-    projections = shape.hidden_size * (query + 2 * shape.key_value_heads * shape.head_size)
-    after = query * shape.hidden_size + 3 * shape.hidden_size * shape.ffn_size
-    attention = tokens * (tokens + 1) * query
-    whole = shape.layers * (tokens * projections + attention)
-    return whole + (shape.layers - 1) * tokens * after + after + shape.hidden_size * label_count
+
+def last_valid(states: Tensor, batch: TokenBatch) -> Tensor:
+    """The state of each row's last valid token, [batch, hidden]."""
+    return states[torch.arange(len(batch.lengths)), batch.lengths - 1]

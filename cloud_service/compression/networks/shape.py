@@ -51,3 +51,7 @@ class NetworkShape:
     def with_layers(self, layers: tuple[LayerShape, ...]) -> NetworkShape:
         """The same network with other layers."""
         return dataclasses.replace(self, layers=layers)
+
+    def with_vocabulary(self, size: int) -> NetworkShape:
+        """The same network over another number of pieces."""
+        return dataclasses.replace(self, vocabulary_size=size)

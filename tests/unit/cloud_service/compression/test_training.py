@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cloud_service.compression.checkpoint import load_state
 from cloud_service.compression.config import TrainingConfig
 from cloud_service.compression.errors import CheckpointError
 from cloud_service.compression.progress import progress_report
+from cloud_service.compression.tensors import load_state
 from cloud_service.compression.training import TrainingTask, train
 
 PLAN = TrainingConfig(epochs=4, learning_rate=0.05, head_learning_rate=0.1)

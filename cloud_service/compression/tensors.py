@@ -26,6 +26,7 @@ class TrainingState:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     history: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     model: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
 
@@ -81,6 +82,13 @@ def load_into(model: nn.Module, path: Path) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights of another model: {error}") from error
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file; the old one stays until the new one is whole on disk."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(data)
+    replace_durably(partial, path)
 
 
 def replace_durably(partial: Path, path: Path) -> None:

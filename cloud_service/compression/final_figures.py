@@ -1,0 +1,149 @@
+"""What the models reach in the end, on the test part, which nothing was tuned or calibrated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_service.compression.assessment.fresh_process import Compared, Conditions, compare
+from cloud_service.compression.assessment.reliability import reliability_of
+from cloud_service.compression.assessment.statistics import accuracy_of, paired_difference
+from cloud_service.compression.graphs.export import graph_source
+from cloud_service.compression.graphs.formats import Float32Weights
+from cloud_service.compression.graphs.session import GraphSession
+from cloud_service.compression.judging import size_of
+from cloud_service.compression.package import ShippedPair
+from cloud_service.compression.quantization.menu import Choice, build
+from cloud_service.compression.quantization.network import write_network
+from cloud_service.compression.quantization.plan import Precision, Scheme, uniform
+from cloud_service.compression.quantizing import Bench
+from cloud_service.compression.report.document import Comparison, Evaluation, ModelEvaluation
+from cloud_service.compression.report.making import Part, PartShare
+from cloud_service.compression.tensors import write_durably
+from cloud_service.compression.workshop import Learner, Workshop
+from shared.documents import canonical_json, read_document
+
+LENGTHS = (16, 32)
+ROUNDS = 7
+EVALUATION_NAME = "evaluation.json"
+
+FULL_FP32, FULL_SHIPPED, FULL_INT8 = "full model, FP32", "full model as shipped, FP16", "full model, INT8 alone"
+EDGE_FP32, EDGE_SHIPPED = "edge model, FP32", "edge model as shipped"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A graph to evaluate, with the learner whose tokenizer it takes."""
+
+    name: str
+    learner: Learner
+    graph: Path
+    size_bytes: int
+
+
+def evaluate_models(workshop: Workshop, bench: Bench, pair: ShippedPair, teacher: Learner | None) -> Evaluation:
+    """Accuracy with intervals, paired against the full model; latency and memory in fresh processes.
+
+    Done once, then read again.
+
+    Raises:
+        ExportError: a graph cannot be written, or ONNX Runtime does not take it.
+    """
+    path = pair.edge.files.graph.parent / EVALUATION_NAME
+    if path.is_file():
+        return read_document(Evaluation, path.read_bytes())
+    candidates = _candidates(workshop, bench, pair)
+    logits = {one.name: _test_logits(workshop, one) for one in candidates}
+    lengths = tuple(length for length in LENGTHS if length <= workshop.config.data.max_length) or (4,)
+    threads = workshop.config.tuning.threads
+    bar = workshop.report.start("measuring in fresh processes", ROUNDS * len(candidates))
+    measured = compare(
+        [one.graph for one in candidates],
+        lengths,
+        ROUNDS,
+        Conditions(threads=threads, token_limit=min(one.learner.model.shape.vocabulary_size for one in candidates)),
+        on_process=lambda _: workshop.report.step(bar),
+    )
+    workshop.report.finish(bar)
+    models = [
+        _evaluated(workshop, one, logits[one.name], compared)
+        for one, compared in zip(candidates, measured, strict=True)
+    ]
+    if teacher is not None:
+        models.append(_teacher_row(workshop, teacher))
+    evaluation = Evaluation(
+        part=Part.TEST,
+        models=tuple(models),
+        comparisons=tuple(_comparison(workshop, logits, *names) for names in COMPARED),
+        energy_meter=next((one.measurement.meter for one in measured if one.measurement is not None), None),
+        threads=threads,
+    )
+    write_durably(path, canonical_json(evaluation))
+    return evaluation
+
+
+COMPARED = (
+    (FULL_FP32, FULL_INT8),
+    (FULL_FP32, EDGE_FP32),
+    (FULL_FP32, EDGE_SHIPPED),
+    (EDGE_FP32, EDGE_SHIPPED),
+)
+
+
+def right_answers(workshop: Workshop, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which texts of the test part `logits` [texts, labels] answer right."""
+    return np.asarray(logits.argmax(axis=1) == np.asarray(workshop.splits.test.label_ids))
+
+
+def _candidates(workshop: Workshop, bench: Bench, pair: ShippedPair) -> list[_Candidate]:
+    full, folder = pair.full.learner, pair.full.files.graph.parent
+    source = graph_source(full.model)
+    exact = write_network(source, Float32Weights(), folder / "fp32")
+    alone = build(source, Choice(uniform(Precision(Scheme.INT8_DYNAMIC))), None, folder / "int8")
+    return [
+        _Candidate(FULL_FP32, full, exact.graph, size_of(exact)),
+        _Candidate(FULL_SHIPPED, full, pair.full.files.graph, size_of(pair.full.files)),
+        _Candidate(FULL_INT8, full, alone.graph, size_of(alone)),
+        _Candidate(EDGE_FP32, bench.learner, bench.reference.graph, size_of(bench.reference)),
+        _Candidate(EDGE_SHIPPED, bench.learner, pair.edge.files.graph, size_of(pair.edge.files)),
+    ]
+
+
+def _test_logits(workshop: Workshop, one: _Candidate) -> NDArray[np.float32]:
+    sequences = one.learner.encode(workshop.splits.test.texts)
+    bar = workshop.report.start(f"testing the {one.name}", len(sequences))
+    logits = GraphSession(one.graph).run_each(sequences, lambda count: workshop.report.step(bar, count))
+    workshop.report.finish(bar)
+    return logits
+
+
+def _evaluated(workshop: Workshop, one: _Candidate, logits: NDArray[np.float32], compared: Compared) -> ModelEvaluation:
+    measurement = compared.measurement
+    return ModelEvaluation(
+        name=one.name,
+        accuracy=PartShare(Part.TEST, accuracy_of(right_answers(workshop, logits))),
+        reliability=reliability_of(logits, workshop.splits.test.label_ids),
+        file_bytes=one.size_bytes,
+        load_ms=measurement.load_ms if measurement is not None else None,
+        peak_memory_bytes=measurement.peak_bytes if measurement is not None else None,
+        latencies=measurement.lengths if measurement is not None else (),
+        latency_ratios=compared.ratios,
+        failure=compared.failure,
+    )
+
+
+def _teacher_row(workshop: Workshop, teacher: Learner) -> ModelEvaluation:
+    opinion = workshop.opinion_of(teacher, list(workshop.splits.test.texts))
+    return ModelEvaluation(
+        "teacher, in torch",
+        PartShare(Part.TEST, accuracy_of(right_answers(workshop, opinion.logits))),
+        reliability=reliability_of(opinion.logits, workshop.splits.test.label_ids),
+    )
+
+
+def _comparison(workshop: Workshop, logits: dict[str, NDArray[np.float32]], first: str, second: str) -> Comparison:
+    difference = paired_difference(right_answers(workshop, logits[first]), right_answers(workshop, logits[second]))
+    return Comparison(first, second, Part.TEST, difference)

@@ -1,0 +1,184 @@
+"""The menu of whole-network precisions, each built and judged; then the search for each product's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from cloud_service.compression.assessment.fresh_process import Conditions, Failure, measure_graph
+from cloud_service.compression.config import TuningConfig
+from cloud_service.compression.encoding import TokenBatch
+from cloud_service.compression.graphs.export import export_reference, graph_source
+from cloud_service.compression.graphs.writer import GraphFiles
+from cloud_service.compression.judging import GraphJudge, Judgement
+from cloud_service.compression.quantization.baseline import (
+    BaselineResult,
+    onnxruntime_dynamic_int8,
+    torch_dynamic_int8,
+)
+from cloud_service.compression.quantization.menu import Choice, build, menu
+from cloud_service.compression.quantization.statistics import ActivationStatistics, collect_statistics
+from cloud_service.compression.tensors import write_durably
+from cloud_service.compression.workshop import Learner, Workshop
+from shared.documents import Document, canonical_json, read_document
+from shared.errors import TandemError
+
+CALIBRATION_TEXTS = 256
+PARITY_SAMPLES = 32
+MENU_NAME = "menu.json"
+
+
+@dataclass(frozen=True)
+class MenuRow(Document):
+    """One way to write the whole network, on the validation part; `failure` where it could not be had."""
+
+    name: str
+    right: int = 0
+    total: int = 0
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+    peak_bytes: int | None = None
+    failure: str | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of texts answered right; 0 where it failed."""
+        return self.right / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class MenuRecord(Document):
+    """Every row, FP32 first."""
+
+    rows: tuple[MenuRow, ...]
+
+    def row(self, name: str) -> MenuRow | None:
+        """The row called `name`."""
+        return next((row for row in self.rows if row.name == name), None)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is needed to build and judge one learner's network in any precision."""
+
+    workshop: Workshop
+    learner: Learner
+    folder: Path
+    reference: GraphFiles
+    judge: GraphJudge
+    statistics: ActivationStatistics
+
+    def build(self, choice: Choice, folder: Path) -> GraphFiles:
+        """Write the network as `choice` says.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
+        return build(graph_source(self.learner.model), choice, self.statistics, folder)
+
+    def try_out(self, choice: Choice) -> Judgement:
+        """Build in a folder that is gone afterwards, and judge.
+
+        Raises:
+            ExportError: it cannot be written, or ONNX Runtime does not take it.
+        """
+        with TemporaryDirectory(dir=self.folder) as folder:
+            return self.judge.judge(self.build(choice, Path(folder)))
+
+
+def open_bench(workshop: Workshop, learner: Learner) -> Bench:
+    """Export the FP32 graph, proven against torch, and watch what flows through it on some of the train part.
+
+    Raises:
+        ExportError: the graph cannot be written, or disagrees with torch.
+    """
+    folder = workshop.stage_folder("precision", learner.folder)
+    sequences = learner.encode(workshop.splits.validation.texts)
+    reference = export_reference(learner.model, folder / "fp32", sequences[:PARITY_SAMPLES])
+    judge = GraphJudge(reference.graph, sequences, workshop.splits.validation.label_ids, workshop.config.tuning.threads)
+    statistics = collect_statistics(
+        graph_source(learner.model), learner.encode(workshop.splits.train.texts[:CALIBRATION_TEXTS])
+    )
+    return Bench(workshop, learner, folder, reference, judge, statistics)
+
+
+def run_menu(bench: Bench) -> MenuRecord:
+    """Every whole-network precision and the two baselines; done once, then read again."""
+    path = bench.folder / MENU_NAME
+    if path.is_file():
+        return read_document(MenuRecord, path.read_bytes())
+    choices = menu()
+    report = bench.workshop.report
+    bar = report.start("trying precisions", len(choices) + len(BASELINES))
+    rows = []
+    for choice in choices:
+        rows.append(_row(bench, choice))
+        report.step(bar)
+    for name, baseline in BASELINES.items():
+        rows.append(_baseline_row(bench, name, baseline))
+        report.step(bar)
+    report.finish(bar)
+    record = MenuRecord(tuple(rows))
+    write_durably(path, canonical_json(record))
+    return record
+
+
+def _row(bench: Bench, choice: Choice) -> MenuRow:
+    try:
+        with TemporaryDirectory(dir=bench.folder) as folder:
+            files = bench.build(choice, Path(folder))
+            found = bench.judge.judge(files)
+            memory = measure_graph(files.graph, (_typical_tokens(bench),), _conditions(bench.workshop.config.tuning))
+    except TandemError as error:
+        return MenuRow(choice.name, failure=str(error))
+    return MenuRow(
+        name=choice.name,
+        right=int(found.right.sum()),
+        total=len(found.right),
+        size_bytes=found.size_bytes,
+        latency_ms=found.latency_ms,
+        peak_bytes=None if isinstance(memory, Failure) else memory.peak_bytes,
+    )
+
+
+def _conditions(tuning: TuningConfig) -> Conditions:
+    return Conditions(threads=tuning.threads)
+
+
+def _typical_tokens(bench: Bench) -> int:
+    sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
+    return int(np.median([len(sequence) for sequence in sequences]))
+
+
+def _baseline_row(bench: Bench, name: str, baseline: Callable[[Bench, Path], BaselineResult]) -> MenuRow:
+    try:
+        with TemporaryDirectory(dir=bench.folder) as folder:
+            found = baseline(bench, Path(folder))
+    except TandemError as error:
+        return MenuRow(name, failure=str(error))
+    label_ids = np.asarray(bench.workshop.splits.validation.label_ids)
+    right = int((found.logits.argmax(axis=1) == label_ids).sum())
+    return MenuRow(name, right, len(label_ids), found.size_bytes)
+
+
+def _torch_baseline(bench: Bench, folder: Path) -> BaselineResult:
+    def classify(model: object, batch: TokenBatch) -> object:
+        return model(batch)  # type: ignore[operator]
+
+    sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
+    return torch_dynamic_int8(bench.learner.model, classify, sequences, folder / "model.pt")  # type: ignore[arg-type]
+
+
+def _onnxruntime_baseline(bench: Bench, folder: Path) -> BaselineResult:
+    sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
+    return onnxruntime_dynamic_int8(bench.reference.graph, sequences, folder)
+
+
+BASELINES: dict[str, Callable[[Bench, Path], BaselineResult]] = {
+    "torch-dynamic-int8": _torch_baseline,
+    "onnxruntime-dynamic-int8": _onnxruntime_baseline,
+}
