@@ -39,7 +39,7 @@ wheel-edge: $(VENV)/.dev
 	$(BIN)/python -m deploy.wheel_edge --out dist
 
 models: $(VENV)/.dev
-	$(BIN)/cloud-service model train deploy/demo/models.toml
+	$(BIN)/cloud-service model compress deploy/demo/models.toml
 
 clean:
 	rm -rf $(VENV) build dist .cache runs *.egg-info

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloud_service.compression.config import DataConfig
 from cloud_service.compression.dataset import dataset_folder, load_splits, read_rows
 from cloud_service.compression.errors import DatasetError
 
@@ -20,8 +21,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def data(folder: Path, validation: int | None = 60, calibration: int | None = 100, test: bool = True) -> DataConfig:
+    return DataConfig(
+        train=folder / "train.csv",
+        test=folder / "test.csv" if test else None,
+        validation_rows=validation,
+        calibration_rows=calibration,
+    )
+
+
 def test_every_question_is_in_exactly_one_part(folder: Path) -> None:
-    splits = load_splits(folder, 60, 100, seed=3)
+    splits = load_splits(data(folder), seed=3)
     parts = [splits.train, splits.validation, splits.calibration]
     assert [len(part) for part in parts] == [240, 60, 100]
     assert sorted(text for part in parts for text in part.texts) == sorted(
@@ -30,26 +40,26 @@ def test_every_question_is_in_exactly_one_part(folder: Path) -> None:
 
 
 def test_the_split_depends_on_the_seed_alone(folder: Path) -> None:
-    first, again, other = (load_splits(folder, 60, 100, seed) for seed in (3, 3, 4))
+    first, again, other = (load_splits(data(folder), seed) for seed in (3, 3, 4))
     assert first == again
     assert first.calibration.digest() != other.calibration.digest()
 
 
 def test_the_validation_part_has_each_label_by_its_share(folder: Path) -> None:
-    counts = np.bincount(load_splits(folder, 60, 100, seed=3).validation.label_ids, minlength=5)
+    counts = np.bincount(load_splits(data(folder), seed=3).validation.label_ids, minlength=5)
     assert counts.min() >= 10 and counts.max() <= 14
 
 
 def test_a_question_may_span_lines(folder: Path) -> None:
-    assert load_splits(folder, 60, 100, seed=3).test.texts == ("two\nlines",)
+    assert load_splits(data(folder), seed=3).test.texts == ("two\nlines",)
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("question,label\na,b\n", "needs the columns text and category"),
+        ("question,label\na,b\n", "needs the column text; its first line has: question, label"),
         ("text,category\na,b\n ,c\n", "row 2 has an empty text"),
-        ("text,category\na,b\nc\n", "row 2 has an empty text or category"),
+        ("text,category\na,b\nc\n", "row 2 has an empty category"),
     ],
 )
 def test_a_malformed_file_says_what_is_wrong(tmp_path: Path, content: str, complaint: str) -> None:
@@ -62,12 +72,26 @@ def test_a_malformed_file_says_what_is_wrong(tmp_path: Path, content: str, compl
 def test_a_label_of_the_test_file_alone_is_an_error(folder: Path) -> None:
     (folder / "test.csv").write_text("text,category\nwhat,surprise\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="surprise"):
-        load_splits(folder, 60, 100, seed=3)
+        load_splits(data(folder), seed=3)
 
 
 def test_too_few_rows_to_split_is_an_error(folder: Path) -> None:
     with pytest.raises(DatasetError, match="400 rows are too few"):
-        load_splits(folder, 200, 200, seed=3)
+        load_splits(data(folder, 200, 200), seed=3)
+
+
+def test_without_a_test_file_a_part_is_set_apart(folder: Path) -> None:
+    splits = load_splits(data(folder, None, None, test=False), seed=3)
+    parts = [splits.train, splits.validation, splits.calibration, splits.test]
+    assert [len(part) for part in parts] == [214, 40, 66, 80]
+    assert len({text for part in parts for text in part.texts}) == 400
+
+
+def test_a_label_with_one_sample_is_noted(folder: Path) -> None:
+    with (folder / "train.csv").open("a", encoding="utf-8") as stream:
+        stream.write("\na lonely question,rare\n")
+    notes = load_splits(data(folder), seed=3).notes
+    assert any("single sample" in note and "rare" in note for note in notes)
 
 
 def test_a_missing_data_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from cloud_service.compression.config import TrainingConfig
 from cloud_service.compression.distillation import (
     NO_LABEL,
     Lessons,
+    Opinion,
     distillation_loss,
+    hidden_loss,
     soft_targets,
     steps_per_epoch,
 )
@@ -22,7 +24,8 @@ PLAN = TrainingConfig(epochs=1, learning_rate=1e-3, label_weight=0.25, distillat
 
 def lessons(copies: int) -> Lessons:
     count = 10 * (1 + copies)
-    return Lessons([[1, 2, 3]] * count, tuple(range(10)), (np.zeros((count, 10), dtype=np.float32),))
+    opinion = Opinion(np.zeros((count, 10), dtype=np.float32), np.zeros((count, 4), dtype=np.float32))
+    return Lessons([[1, 2, 3]] * count, tuple(range(10)), originals=10, opinions=(opinion,))
 
 
 def test_the_loss_is_zero_opinion_apart_when_the_student_says_what_the_teacher_says() -> None:
@@ -54,6 +57,17 @@ def test_rewritten_copies_take_turns_and_have_no_label() -> None:
 
 def test_without_copies_an_epoch_is_the_labelled_questions() -> None:
     assert lessons(copies=0).rows_of_epoch(5, 2).tolist() == list(range(10))
+
+
+def test_without_a_teacher_only_labelled_texts_teach() -> None:
+    alone = Lessons([[1, 2]] * 15, tuple(range(10)), originals=15)
+    assert alone.rows_of_epoch(0, 3).tolist() == list(range(10))
+
+
+def test_the_hidden_loss_is_zero_where_the_states_agree_and_one_where_the_student_says_nothing() -> None:
+    state = torch.randn(5, 8)
+    assert hidden_loss(state, state).item() == 0.0
+    assert hidden_loss(torch.zeros(5, 8), state).item() == pytest.approx(1.0)
 
 
 def test_every_row_is_in_one_batch_and_the_order_depends_on_the_seed() -> None:
