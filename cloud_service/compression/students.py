@@ -134,7 +134,8 @@ def _new_full(workshop: Workshop, shape: ShapeConfig, plan: TrainingConfig, teac
     assert config.teacher is not None, "the configuration asks for a teacher"
     checkpoint = open_checkpoint(config.teacher.checkpoint, config.data.max_length)
     own = open_tokenizer(checkpoint, config.data.max_length)
-    vocabulary = reduce_tokenizer(own, workshop.splits.train.texts, config.vocabulary.size)
+    size = config.vocabulary.size or own.get_vocab_size()
+    vocabulary = reduce_tokenizer(own, workshop.splits.train.texts, size)
     network = shape.network(len(vocabulary.source_ids), config.data.max_length)
     model = new_classifier(network, len(workshop.splits.labels), config.seed)
     vectors = word_vectors(checkpoint)[torch.as_tensor(vocabulary.source_ids)]

@@ -23,6 +23,7 @@ class ErnieClassifier(TextClassifier):
         body = Ernie4_5Model(ernie_config(shape, shape.layers[0]))
         layers = [Ernie4_5DecoderLayer(ernie_config(shape, layer), index) for index, layer in enumerate(shape.layers)]
         body.layers = nn.ModuleList(layers)
+        body.config.num_hidden_layers = len(layers)
         super().__init__(shape, body, label_count)
         self.embedding_dropout = nn.Dropout(EMBEDDING_DROPOUT)
 
