@@ -16,7 +16,7 @@ def main(wanted: list[str]) -> int:
     """Run the measurements named (without "bench_"), or all; their JSON lies in runs/bench afterwards."""
     OUT.mkdir(parents=True, exist_ok=True)
     names = sorted(path.stem for path in HERE.glob("bench_*.py"))
-    chosen = [name for name in names if not wanted or name.removeprefix("bench_") in wanted]
+    chosen = [name for name in names if not wanted or name.removeprefix("bench_").replace("_", "-") in wanted]
     print(f"machine: {machine()}\n", flush=True)
     failed = 0
     for name in chosen:
