@@ -24,7 +24,7 @@ from cloud_service.compression.graphs.formats import (
     quantize_symmetric,
 )
 from cloud_service.compression.graphs.static import ActivationRange, Int8Static
-from cloud_service.compression.graphs.writer import GraphFiles, GraphWriter
+from cloud_service.compression.graphs.writer import PAGE_BYTES, GraphFiles, GraphWriter
 
 Matrix = NDArray[np.float32]
 DEPTH, WIDTH = 96, 24
@@ -61,6 +61,17 @@ def write_products(form: WeightFormat, weights: dict[str, Matrix], folder: Path)
     )
 
 
+def write_lookup(form: WeightFormat, table: Matrix, folder: Path) -> GraphFiles:
+    """The rows `x` of `table`, as output `y`."""
+    graph = GraphWriter("lookup")
+    graph.node("Identity", [form.lookup(graph, "x", "table", table)], "y")
+    return graph.save(
+        folder,
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["rows", "columns"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+
+
 def run(files: GraphFiles, x: NDArray[np.generic]) -> Matrix:
     session = onnxruntime.InferenceSession(str(files.graph), providers=["CPUExecutionProvider"])
     return cast(Matrix, session.run(None, {"x": x})[0])
@@ -87,14 +98,18 @@ def test_a_product_is_close_to_fp32(form: WeightFormat, bound: float, tmp_path: 
 @pytest.mark.parametrize(("form", "bound"), FORMS, ids=IDS)
 def test_a_looked_up_row_is_close_to_fp32(form: WeightFormat, bound: float, tmp_path: Path) -> None:
     table, ids = random_matrix(40, 64), np.array([[3, 39], [0, 3]])
-    graph = GraphWriter("lookup")
-    graph.node("Identity", [form.lookup(graph, "x", "table", table)], "y")
-    files = graph.save(
-        tmp_path,
-        [helper.make_tensor_value_info("x", TensorProto.INT64, ["rows", "columns"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-    )
-    assert relative_error(run(files, ids), table[ids]) < bound
+    assert relative_error(run(write_lookup(form, table, tmp_path), ids), table[ids]) < bound
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+def test_4_bit_rows_are_what_their_values_and_scales_say(size: int, tmp_path: Path) -> None:
+    table, ids = random_matrix(41, 256), np.array([[3, 40, 0], [0, 3, 17]])
+    files = write_lookup(Blocks(4, size), table, tmp_path)
+    values, scales = quantize_blocks(table, 4, size)
+    np.testing.assert_array_equal(run(files, ids), (values * scales.repeat(size, axis=1))[ids])
+    assert "GatherBlockQuantized" in operators(files)
+    assert len(np.unique(values)) == 16
+    assert files.weights.stat().st_size < table.size // 2 + scales.nbytes + 2 * PAGE_BYTES
 
 
 @pytest.mark.parametrize("form", INDEPENDENT, ids=lambda form: form.name)
