@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloud_service.compression.errors import MAKE_ROOM, is_for_want_of_room
 from shared.errors import ConfigurationError, TandemError
 
 if TYPE_CHECKING:
@@ -72,12 +73,17 @@ def _reported(action: str, work: Callable[[], str]) -> int:
     try:
         sys.stdout.write(work())
     except (TandemError, OSError) as error:
-        sys.stderr.write(f"cloud-service model {action}: {error}\n")
+        sys.stderr.write(f"cloud-service model {action}: {_one_line(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from what is finished\n")
         return 130
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{said}; {MAKE_ROOM}" if isinstance(error, OSError) and is_for_want_of_room(error) else said
 
 
 def _make(arguments: argparse.Namespace) -> Made:

@@ -22,6 +22,7 @@ DATASETS_VARIABLE = "TANDEM_DATASETS"
 DATASETS_BESIDE_CHECKOUT = Path("../shared/datasets")
 MOST_VALIDATION_ROWS = 500
 MOST_CALIBRATION_ROWS = 1200
+FILL_OR_REMOVE = "fill it or remove the row"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def read_rows(path: Path, text_column: str = "text", label_column: str = "catego
     rows = [(text, row[label_column]) for text, row in _cells(path, (text_column, label_column))]
     for number, (_, label) in enumerate(rows, start=1):
         if not label:
-            raise DatasetError(f"{path}: row {number} has an empty {label_column}")
+            raise DatasetError(f"{path}: row {number} has an empty {label_column}; {FILL_OR_REMOVE}")
     return rows
 
 
@@ -148,7 +149,7 @@ def _cells(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, st
         raise DatasetError(f"{path}: not readable as CSV in UTF-8: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not row[columns[0]]:
-            raise DatasetError(f"{path}: row {number} has an empty {columns[0]}")
+            raise DatasetError(f"{path}: row {number} has an empty {columns[0]}; {FILL_OR_REMOVE}")
     return [(row[columns[0]], row) for row in rows]
 
 

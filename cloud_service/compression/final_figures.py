@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cloud_service.compression.assessment.fresh_process import Compared, Conditions, compare
 from cloud_service.compression.assessment.reliability import reliability_of
 from cloud_service.compression.assessment.statistics import accuracy_of, paired_difference
+from cloud_service.compression.durable import write_durably
 from cloud_service.compression.graphs.export import graph_source
 from cloud_service.compression.graphs.formats import Float32Weights
 from cloud_service.compression.graphs.session import GraphSession
@@ -22,7 +23,6 @@ from cloud_service.compression.quantization.plan import Precision, Scheme, unifo
 from cloud_service.compression.quantizing import Bench
 from cloud_service.compression.report.document import Comparison, Evaluation, ModelEvaluation
 from cloud_service.compression.report.making import Part, PartShare
-from cloud_service.compression.tensors import write_durably
 from cloud_service.compression.workshop import Learner, Workshop
 from shared.documents import canonical_json, read_document
 

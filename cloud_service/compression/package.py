@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloud_service.calibration.gate_maker import GatePlan, Predictions, Provenance, make_gate
 from cloud_service.compression.dataset import Questions
+from cloud_service.compression.durable import writing
 from cloud_service.compression.graphs.export import graph_source
 from cloud_service.compression.graphs.formats import Float16Storage
 from cloud_service.compression.graphs.session import GraphSession
@@ -84,7 +85,8 @@ def draft_bundle(workshop: Workshop, tier: Tier, version: str, shipped: Shipped)
     """A bundle of `shipped`, without its card; the tokenizer is written beside the graph first."""
     files, max_tokens = shipped.files, workshop.config.data.max_length
     tokenizer = files.graph.parent / "tokenizer.json"
-    shipped.learner.tokenizer.save(str(tokenizer))
+    with writing(tokenizer):
+        shipped.learner.tokenizer.save(str(tokenizer))
     labels = len(workshop.splits.labels)
     tokens = tuple(TensorSpec(name, "tensor(int64)", ("batch", "sequence")) for name in ("input_ids", "attention_mask"))
     return BundleDraft(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TypeVar
 
 from cloud_service.compression.config import CompressConfig
 from cloud_service.compression.diary import Diary
+from cloud_service.compression.errors import WriteError
 from cloud_service.compression.final_figures import evaluate_models
 from cloud_service.compression.latency import latency_of_shape
 from cloud_service.compression.model_card import CardFacts, edge_card, full_card
 from cloud_service.compression.package import ShippedPair, calibrate_gate, draft_bundle, export_pair, predict
-from cloud_service.compression.precision_search import Tuned, search_precisions
+from cloud_service.compression.precision_search import Tuned, check_tuning, search_precisions
 from cloud_service.compression.progress import ProgressReport
 from cloud_service.compression.quantizing import Bench, open_bench, run_menu
 from cloud_service.compression.shrinking import Pruned, cut_vocabulary, prune_model
@@ -56,17 +58,23 @@ def compress(config: CompressConfig, progress: ProgressReport, until: Step = Ste
     far, also after an error.
 
     Raises:
+        ConfigurationError, MeasurementError: see `check_tuning`.
         DatasetError: the data set is not there or cannot be split as asked.
         CheckpointError: a checkpoint cannot be imported, or one of this command's own is damaged.
         ExportError: a graph cannot be written or disagrees with its model.
-        OSError: the disk is full or not writable; finished steps and old bundles stay usable.
+        WriteError, OSError: the disk is full or not writable; finished steps and old bundles stay usable.
     """
+    check_tuning(config.tuning)
     workshop = open_workshop(config, progress)
     diary = Diary(workshop)
     try:
-        return _Run(workshop, diary, until).go()
-    finally:
-        diary.write()
+        made = _Run(workshop, diary, until).go()
+    except BaseException:
+        with suppress(WriteError, OSError):  # what ended the run is the error to tell
+            diary.write()
+        raise
+    diary.write()
+    return made
 
 
 class _Done(Exception):

@@ -59,6 +59,18 @@ class Tuned:
 def search_precisions(bench: Bench, menu: MenuRecord) -> Tuned:
     """Find the plan that serves the configuration's goal best; trials of an earlier run are not run again.
 
+def check_tuning(config: TuningConfig) -> None:
+    """See that the search will be able to begin, before hours of training.
+
+    Raises:
+        ConfigurationError: the configuration names a precision that does not exist.
+        MeasurementError: the latency table cannot be read.
+    """
+    _offered(config)
+    if config.latency_table is not None:
+        read_latency_table(config.latency_table)
+
+
     Raises:
         ConfigurationError: the configuration names a precision that does not exist.
         CheckpointError: the journal of trials is damaged.

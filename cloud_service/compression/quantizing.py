@@ -11,7 +11,9 @@ import numpy as np
 
 from cloud_service.compression.assessment.fresh_process import Conditions, Failure, measure_graph
 from cloud_service.compression.config import TuningConfig
+from cloud_service.compression.durable import write_durably
 from cloud_service.compression.encoding import TokenBatch
+from cloud_service.compression.errors import WriteError
 from cloud_service.compression.graphs.export import export_reference, graph_source
 from cloud_service.compression.graphs.writer import GraphFiles
 from cloud_service.compression.judging import GraphJudge, Judgement
@@ -22,7 +24,6 @@ from cloud_service.compression.quantization.baseline import (
 )
 from cloud_service.compression.quantization.menu import Choice, build, menu
 from cloud_service.compression.quantization.statistics import ActivationStatistics, collect_statistics
-from cloud_service.compression.tensors import write_durably
 from cloud_service.compression.workshop import Learner, Workshop
 from shared.documents import Document, canonical_json, read_document
 from shared.errors import TandemError
@@ -107,7 +108,11 @@ def open_bench(workshop: Workshop, learner: Learner) -> Bench:
 
 
 def run_menu(bench: Bench) -> MenuRecord:
-    """Every whole-network precision and the two baselines; done once, then read again."""
+    """Every whole-network precision and the two baselines; done once, then read again.
+
+    Raises:
+        WriteError, OSError: the disk is full or not writable.
+    """
     path = bench.folder / MENU_NAME
     if path.is_file():
         return read_document(MenuRecord, path.read_bytes())
@@ -146,6 +151,8 @@ def _row(bench: Bench, choice: Choice) -> MenuRow:
 
 
 def _conditions(tuning: TuningConfig) -> Conditions:
+    except WriteError:
+        raise
     return Conditions(threads=tuning.threads)
 
 
@@ -171,6 +178,8 @@ def _torch_baseline(bench: Bench, folder: Path) -> BaselineResult:
 
     sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
     return torch_dynamic_int8(bench.learner.model, classify, sequences, folder / "model.pt")  # type: ignore[arg-type]
+    except WriteError:
+        raise
 
 
 def _onnxruntime_baseline(bench: Bench, folder: Path) -> BaselineResult:

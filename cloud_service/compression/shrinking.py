@@ -14,6 +14,7 @@ from torch import Tensor
 from cloud_service.compression.checkpoints.reading import read_checkpoint
 from cloud_service.compression.config import PruneConfig, TrainingConfig
 from cloud_service.compression.distillation import epoch_losses
+from cloud_service.compression.durable import write_durably
 from cloud_service.compression.networks.build import classifier_of
 from cloud_service.compression.networks.classifier import TextClassifier
 from cloud_service.compression.networks.shape import Family, NetworkShape
@@ -37,7 +38,6 @@ from cloud_service.compression.pruning.ranking import (
 from cloud_service.compression.pruning.surgery import KeptParts, prune
 from cloud_service.compression.sources import classifier_from, open_tokenizer, write_model
 from cloud_service.compression.students import lessons_for, untrained
-from cloud_service.compression.tensors import write_durably
 from cloud_service.compression.training import History
 from cloud_service.compression.vocabulary import ReducedVocabulary, reduce_tokenizer
 from cloud_service.compression.workshop import Learner, Workshop

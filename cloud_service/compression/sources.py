@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cloud_service.compression.checkpoints.reading import Checkpoint, read_checkpoint
 from cloud_service.compression.checkpoints.writing import write_checkpoint
+from cloud_service.compression.durable import writing
 from cloud_service.compression.errors import CheckpointError
 from cloud_service.compression.networks.build import new_classifier
 from cloud_service.compression.networks.classifier import TextClassifier
@@ -75,10 +76,15 @@ def classifier_from(checkpoint: Checkpoint, labels: tuple[str, ...], seed: int) 
 
 
 def write_model(folder: Path, model: TextClassifier, labels: tuple[str, ...], tokenizer: Tokenizer) -> None:
-    """Write a classifier as a checkpoint, with its tokenizer; `open_checkpoint` reads it back."""
+    """Write a classifier as a checkpoint, with its tokenizer; `open_checkpoint` reads it back.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_path = folder / "tokenizer.json"
-    tokenizer.save(str(tokenizer_path))
+    with writing(tokenizer_path):
+        tokenizer.save(str(tokenizer_path))
     weights = {name: value.detach().float().numpy() for name, value in model.state_dict().items()}
     write_checkpoint(folder, model.shape, weights, labels, tokenizer_path)
 

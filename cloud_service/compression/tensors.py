@@ -1,8 +1,7 @@
-"""Checkpoints that survive a kill at any point: written beside, synced, then renamed. Never unpickled."""
+"""Checkpoints that survive a kill at any point. Never unpickled."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cloud_service.compression.durable import replace_durably, writing
 from cloud_service.compression.errors import CheckpointError
 
 
@@ -32,10 +32,15 @@ class TrainingState:
 
 
 def save_state(path: Path, state: TrainingState) -> None:
-    """Write the checkpoint; the old one stays until the new one is whole on disk."""
+    """Write the checkpoint; the old one stays until the new one is whole on disk.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
     partial = path.with_suffix(".partial")
-    torch.save(vars(state), partial)
-    replace_durably(partial, path)
+    with writing(partial):
+        torch.save(vars(state), partial)
+        replace_durably(partial, path)
 
 
 def load_state(path: Path) -> TrainingState | None:
@@ -53,10 +58,15 @@ def load_state(path: Path) -> TrainingState | None:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, durably."""
+    """Write tensors as safetensors, durably.
+
+    Raises:
+        WriteError: they cannot be written.
+    """
     partial = path.with_suffix(".partial")
-    save_file({name: tensor.detach().contiguous() for name, tensor in sorted(weights.items())}, partial)
-    replace_durably(partial, path)
+    with writing(partial):
+        save_file({name: tensor.detach().contiguous() for name, tensor in sorted(weights.items())}, partial)
+        replace_durably(partial, path)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -82,17 +92,3 @@ def load_into(model: nn.Module, path: Path) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights of another model: {error}") from error
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file; the old one stays until the new one is whole on disk."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    replace_durably(partial, path)
-
-
-def replace_durably(partial: Path, path: Path) -> None:
-    """Sync `partial` to disk, then rename it over `path`."""
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)

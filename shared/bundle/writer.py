@@ -95,15 +95,22 @@ def write_bundle(draft: BundleDraft, gate: Gate | None, destination: Path) -> Ma
     manifest, documents = draft.finished(gate)
     building = destination.with_name(f".{destination.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    for name, (_, source) in draft.files.items():
-        (building / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, building / name)
-    for name, data in documents.items():
-        (building / name).write_bytes(data)
-    (building / MANIFEST_NAME).write_bytes(canonical_json(manifest))
-    _replace_folder(building, destination)
+    try:
+        _fill(building, draft, {**documents, MANIFEST_NAME: canonical_json(manifest)})
+        _replace_folder(building, destination)
+    except OSError:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     return manifest
+
+
+def _fill(folder: Path, draft: BundleDraft, documents: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True)
+    for name, (_, source) in draft.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    for name, data in documents.items():
+        (folder / name).write_bytes(data)
 
 
 def _replace_folder(new: Path, destination: Path) -> None:

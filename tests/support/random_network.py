@@ -35,9 +35,9 @@ NETWORKS = {
 }
 
 
-def random_network(shape: NetworkShape, seed: int = 0) -> TextClassifier:
+def random_network(shape: NetworkShape, seed: int = 0, labels: int = LABELS) -> TextClassifier:
     """A classifier in evaluation mode."""
-    model = new_classifier(shape, LABELS, seed).eval()
+    model = new_classifier(shape, labels, seed).eval()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

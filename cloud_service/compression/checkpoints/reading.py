@@ -164,7 +164,10 @@ def _read_weights(folder: Path, shape: NetworkShape, naming: Naming, tensors: di
                 not_finite.append(name)
         weights[canonical] = values
     if not_finite:
-        raise CheckpointError(f"{folder}: tensors with NaN or infinity: {listed(not_finite)}")
+        raise CheckpointError(
+            f"{folder}: tensors with NaN or infinity: {listed(not_finite)}; its training diverged or the file is "
+            "damaged: take another checkpoint"
+        )
     return weights
 
 

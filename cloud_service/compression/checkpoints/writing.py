@@ -15,9 +15,9 @@ from cloud_service.compression.checkpoints import layout
 from cloud_service.compression.checkpoints.layout import HEAD_WEIGHT, LM_HEAD, SEGMENTS, Naming
 from cloud_service.compression.checkpoints.reading import TOKENIZER_NAME
 from cloud_service.compression.checkpoints.shards import WEIGHTS_NAME, listed
+from cloud_service.compression.durable import replace_durably, write_durably, writing
 from cloud_service.compression.errors import CheckpointError
 from cloud_service.compression.networks.shape import Family, NetworkShape, Pooling
-from cloud_service.compression.tensors import replace_durably
 
 _POOLINGS = {Family.ERNIE: (Pooling.LAST,), Family.BERT: (Pooling.MEAN, Pooling.POOLER)}
 
@@ -37,6 +37,7 @@ def write_checkpoint(
     Raises:
         CheckpointError: weights, labels and shape do not belong together.
     """
+        WriteError: a file cannot be written.
     _check(shape, weights, labels)
     document = json.dumps(_document(shape, weights, labels), indent=2, ensure_ascii=False) + "\n"
     tokenizer_bytes = tokenizer.read_bytes() if tokenizer is not None else None
@@ -45,10 +46,10 @@ def write_checkpoint(
     (folder / keys.CONFIG_NAME).unlink(missing_ok=True)
     _write_weights(folder / WEIGHTS_NAME, shape.family, weights)
     if tokenizer_bytes is not None:
-        _write_bytes(folder / TOKENIZER_NAME, tokenizer_bytes)
+        write_durably(folder / TOKENIZER_NAME, tokenizer_bytes)
     else:
         (folder / TOKENIZER_NAME).unlink(missing_ok=True)
-    _write_bytes(folder / keys.CONFIG_NAME, document.encode())
+    write_durably(folder / keys.CONFIG_NAME, document.encode())
 
 
 def _check(shape: NetworkShape, weights: Arrays, labels: tuple[str, ...]) -> None:
@@ -141,11 +142,6 @@ def _write_weights(path: Path, family: Family, weights: Arrays) -> None:
     partial = path.with_name(path.name + ".partial")
     stored = {naming.stored(name): np.ascontiguousarray(value, np.float32) for name, value in sorted(weights.items())}
     # transformers refuses files that do not say that they are PyTorch's.
-    save_file(stored, partial, metadata={"format": "pt"})
-    replace_durably(partial, path)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    replace_durably(partial, path)
+    with writing(partial):
+        save_file(stored, partial, metadata={"format": "pt"})
+        replace_durably(partial, path)

@@ -15,8 +15,9 @@ from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from cloud_service.compression.durable import writing
 from cloud_service.compression.encoding import TokenBatch, pad_batch
-from cloud_service.compression.errors import ExportError
+from cloud_service.compression.errors import ExportError, WriteError
 from cloud_service.compression.graphs.session import GraphSession
 
 
@@ -41,12 +42,14 @@ def torch_dynamic_int8(
 
     Raises:
         ExportError: torch does not take the model.
+        WriteError: the file cannot be written.
     """
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # deprecated since, and what the design document names
             small = _quantize_linears(model.eval())
-            torch.save(small.state_dict(), file)
+            with writing(file):
+                torch.save(small.state_dict(), file)
             rows = [classify(small, pad_batch([sequence])).float().numpy() for sequence in sequences]
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ExportError(f"torch.ao does not quantize it: {error}") from error
@@ -60,6 +63,7 @@ def onnxruntime_dynamic_int8(graph: Path, sequences: Sequence[Sequence[int]], fo
 
     Raises:
         ExportError: the function does not take the graph, or ONNX Runtime does not load what it made.
+        WriteError: the file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / "model.onnx"
@@ -75,6 +79,8 @@ def onnxruntime_dynamic_int8(graph: Path, sequences: Sequence[Sequence[int]], fo
             # It infers no type behind ONNX Runtime's own operators.
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
+    except OSError as error:
+        raise WriteError(written, str(error)) from error
     except Exception as error:  # its errors share no base of their own
         raise ExportError(f"onnxruntime.quantization does not quantize {graph}: {error}") from error
     logits = GraphSession(written).run_each(sequences)

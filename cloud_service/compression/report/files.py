@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_service.compression.durable import write_durably
 from cloud_service.compression.report.document import Report
 from cloud_service.compression.report.html import render
 from cloud_service.compression.report.pareto import with_front_marked
@@ -25,12 +26,15 @@ class ReportFiles:
 def write_report(report: Report, folder: Path) -> ReportFiles:
     """Write `report` to `folder`, made where missing, with the Pareto front marked.
 
+    Each file is the old one or the new one as a whole at any time.
+
     Raises:
-        OSError: the folder cannot be written.
+        WriteError: a file cannot be written.
+        OSError: the folder cannot be made.
     """
     marked = with_front_marked(report)
     folder.mkdir(parents=True, exist_ok=True)
     files = ReportFiles(folder / JSON_NAME, folder / HTML_NAME)
-    files.document.write_bytes(canonical_json(marked))
-    files.page.write_text(render(marked), encoding="utf-8")
+    write_durably(files.document, canonical_json(marked))
+    write_durably(files.page, render(marked).encode())
     return files

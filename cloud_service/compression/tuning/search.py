@@ -34,7 +34,7 @@ def tune(
 ) -> TuningResult:
     """Find the plan of `space` that serves `goal` best, trying plans with `evaluate` while `budget` lasts.
 
-    `evaluate` builds and measures one plan. What it raises is recorded as that plan's failure. With a
+    `evaluate` builds and measures one plan. What else it raises is recorded as that plan's failure. With a
     `record` (a `Journal`), plans that an earlier run tried are not run again.
 
     Returns:
@@ -42,6 +42,7 @@ def tune(
 
     Raises:
         CheckpointError: the record cannot be written.
+        WriteError, OSError: `evaluate` found the disk full or not writable; the trial is not recorded.
     """
     log = TrialLog(evaluate, budget, clock, record, on_trial)
     with suppress(BudgetSpent):

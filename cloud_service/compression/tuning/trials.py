@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from cloud_service.compression.errors import WriteError
 from cloud_service.compression.tuning.goal import Outcome
 from cloud_service.compression.tuning.space import Plan, PlanKey, plan_key
 from shared.clock import Clock
@@ -104,6 +105,7 @@ class TrialLog:
 
         Raises:
             BudgetSpent: it is new, and no further trial is allowed.
+            WriteError, OSError: the disk is full or not writable.
         """
         key = plan_key(plan)
         if key in self._asked:
@@ -127,9 +129,14 @@ class TrialLog:
         return trial
 
     def _attempt(self, plan: Plan) -> tuple[Outcome | None, str]:
-        """A trial is a border: whatever a build or a run raises is that plan's failure, and the search goes on."""
+        """A trial is a border: whatever a build or a run raises is that plan's failure, and the search goes on.
+
+        A disk that is full is no plan's failure: it ends the search, which goes on when there is room.
+        """
         try:
             outcome = self._evaluate(plan)
+        except (WriteError, OSError):
+            raise
         except TandemError as error:
             return None, str(error) or type(error).__name__
         except Exception as error:  # noqa: BLE001

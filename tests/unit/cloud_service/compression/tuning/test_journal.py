@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -147,3 +148,17 @@ def test_a_plan_that_a_person_interrupts_again_and_again_is_not_given_up(tmp_pat
             tune(landscape.space, GOAL, Budget(), interrupted, FakeClock(), record=journal)
     with Journal(tmp_path / "journal", "net") as journal:
         assert not journal.trials()
+
+
+def test_a_full_disk_is_no_failure_of_the_plan_that_met_it(tmp_path: Path) -> None:
+    landscape = simple(2)
+
+    def without_room(plan: Plan) -> Outcome:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for _ in range(4):
+        with pytest.raises(OSError, match="No space left"), Journal(tmp_path / "journal", "net") as journal:
+            tune(landscape.space, GOAL, Budget(), without_room, FakeClock(), record=journal)
+    with Journal(tmp_path / "journal", "net") as journal:
+        result = tune(landscape.space, GOAL, Budget(), landscape, FakeClock(), record=journal)
+    assert result.met and all(trial.outcome is not None for trial in result.trials)
