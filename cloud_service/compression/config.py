@@ -139,7 +139,7 @@ class TargetConfig(Section):
 
     multiply_accumulates_ratio: Share | None = None  # of the full model's
     bytes: Positive | None = None  # of the INT8 graph's weights
-    latency_ms: Annotated[float, Field(gt=0.0)] | None = None  # by the latency table of `tuning`
+    latency_ms: Annotated[float, Field(gt=0.0)] | None = None  # of one text in INT8, as measured on this machine
 
     @model_validator(mode="after")
     def _exactly_one(self) -> TargetConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from cloud_service.compression.precision_search import Tuned
 from cloud_service.compression.quantizing import Bench, MenuRecord
 from cloud_service.compression.report.choosing import (
     Choice,
+    FinalTime,
     LayerSensitivity,
     Menu,
     Sensitivity,
@@ -46,6 +47,8 @@ from cloud_service.compression.report.making import (
     Step,
 )
 from cloud_service.compression.shrinking import TYPICAL_TOKENS, Pruned
+from cloud_service.compression.tuning.result import TuningResult
+from cloud_service.compression.tuning.space import PlanKey, plan_key
 from cloud_service.compression.tuning.trials import Trial as TuningTrial
 from cloud_service.compression.workshop import Learner, Workshop
 from shared.gate import Gate, Risk
@@ -180,7 +183,7 @@ class Diary:
         trials = tuple(_trial(number, trial, total) for number, trial in enumerate(result.trials, start=1))
         numbers = {trial.key: number for number, trial in enumerate(result.trials, start=1)}
         self._add(
-            tuning=Tuning(_method(config, tuned), trials),
+            tuning=Tuning(_method(config, tuned), trials, _finals(result, numbers)),
             sensitivity=_sensitivity(tuned, total),
             choice=Choice(
                 name=_trial_name(numbers[result.best.key]),
@@ -267,6 +270,13 @@ def _method(config: TuningConfig, tuned: Tuned) -> str:
     return (
         f"each part alone first, then exchanges by benefit per loss, for least {config.objective}, losing at most "
         f"{config.tolerance:.2%} of accuracy; latency of {latency}{balanced}"
+def _finals(result: TuningResult, numbers: Mapping[PlanKey, int]) -> tuple[FinalTime, ...]:
+    if result.finals is None:
+        return ()
+    timed = zip(result.finals.plans, result.finals.latencies_ms, strict=True)
+    return tuple(FinalTime(_trial_name(numbers[plan_key(plan)]), latency_ms) for plan, latency_ms in timed)
+
+
     )
 
 

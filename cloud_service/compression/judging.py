@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cloud_service.compression.graphs.writer import GraphFiles
 
 LATENCY_ROUNDS = 60
 LATENCY_TEXTS = 60
+FINAL_ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class GraphJudge:
         self._sequences = sequences
         self._label_ids = np.asarray(label_ids)
         self._threads = threads
+        self._reference_graph = reference
         self._reference = GraphSession(reference, threads)
         self._timed = _of_typical_length(sequences)
         self._reference_logits = self._reference.run_each(sequences)
@@ -65,6 +68,19 @@ class GraphJudge:
             size_bytes=size_of(files),
             divergence_nats=_mean_divergence(self._reference_logits, logits),
         )
+
+    def latencies_ms(self, graphs: Sequence[Path], random: np.random.Generator) -> list[float]:
+        """Median time of a text by each of `graphs`, which take turns, scaled as `Judgement.latency_ms` is.
+
+        Raises:
+            ExportError: ONNX Runtime does not take a graph.
+        """
+        sessions = [
+            self._reference if graph == self._reference_graph else GraphSession(graph, self._threads)
+            for graph in graphs
+        ]
+        reference_ms, *own_ms = median_latencies_ms([self._reference, *sessions], self._timed, FINAL_ROUNDS, random)
+        return [self._reference_ms * one_ms / reference_ms for one_ms in own_ms]
 
 
 def size_of(files: GraphFiles) -> int:

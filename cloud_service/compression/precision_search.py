@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ from cloud_service.compression.quantization.plan import (
 )
 from cloud_service.compression.quantization.smoothing import ALPHA
 from cloud_service.compression.quantizing import Bench, MenuRecord
+from cloud_service.compression.tuning.finals import settle
 from cloud_service.compression.tuning.goal import Goal, Objective, Outcome
 from cloud_service.compression.tuning.journal import Journal
 from cloud_service.compression.tuning.predict import LatencyPredictor
@@ -29,7 +32,7 @@ from cloud_service.compression.tuning.search import tune
 from cloud_service.compression.tuning.space import Plan, SearchSpace
 from cloud_service.compression.tuning.trials import Budget
 from shared.clock import SystemClock
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, MeasurementError
 from shared.latency_table import read_latency_table
 
 POINTS = 100.0
@@ -56,9 +59,6 @@ class Tuned:
     smoothed: bool
 
 
-def search_precisions(bench: Bench, menu: MenuRecord) -> Tuned:
-    """Find the plan that serves the configuration's goal best; trials of an earlier run are not run again.
-
 def check_tuning(config: TuningConfig) -> None:
     """See that the search will be able to begin, before hours of training.
 
@@ -71,6 +71,11 @@ def check_tuning(config: TuningConfig) -> None:
         read_latency_table(config.latency_table)
 
 
+def search_precisions(bench: Bench, menu: MenuRecord) -> Tuned:
+    """Find the plan that serves the configuration's goal best; trials of an earlier run are not run again.
+
+    Where latency is measured here, the best few are timed in turns in the end, and that decides.
+
     Raises:
         ConfigurationError: the configuration names a precision that does not exist.
         CheckpointError: the journal of trials is damaged.
@@ -78,9 +83,12 @@ def check_tuning(config: TuningConfig) -> None:
     """
     config = bench.workshop.config.tuning
     smoothed = _smoothing_helps(menu)
-    space = _space(bench, config)
+    space, latency = _space(bench, config), _latency_by_table(bench, config)
+    goal = _goal(config, _quickest_ms(menu, space, latency))
     with Journal(bench.folder / JOURNAL_NAME, subject=_subject(bench, smoothed)) as journal:
-        result = _search(bench, space, _goal(config, menu), smoothed, journal)
+        result = _search(bench, space, goal, smoothed, latency, journal)
+        if latency is None:
+            result = settle(space, goal, result, _ThisMachine(bench, smoothed), journal)
     return Tuned(_choice("tuned", result.best.plan, smoothed), result, smoothed)
 
 
@@ -97,9 +105,10 @@ def offload_at_risk(logits: np.ndarray, right: np.ndarray, alpha: float = OFFLOA
     return 1.0 - (int(allowed[-1]) + 1) / len(wrong) if len(allowed) else 1.0
 
 
-def _search(bench: Bench, space: SearchSpace, goal: Goal, smoothed: bool, journal: Journal) -> TuningResult:
+def _search(
+    bench: Bench, space: SearchSpace, goal: Goal, smoothed: bool, latency: _TableLatency | None, journal: Journal
+) -> TuningResult:
     config, report = bench.workshop.config.tuning, bench.workshop.report
-    latency = _latency_by_table(bench, config)
     bar = report.start("tuning precisions", config.max_trials)
 
     def evaluate(plan: Plan) -> Outcome:
@@ -150,12 +159,22 @@ def _offered(config: TuningConfig) -> tuple[Precision, ...]:
     return (FP32, *(known[name] for name in config.choices if name != FP32.name))
 
 
-def _goal(config: TuningConfig, menu: MenuRecord) -> Goal:
+def _goal(config: TuningConfig, quickest_ms: float | None) -> Goal:
     limit = None
-    if config.objective == "offload":
-        measured = [row.latency_ms for row in menu.rows if row.latency_ms is not None]
-        limit = SLOWEST_FOR_OFFLOAD * min(measured) if measured else None
+    if config.objective == "offload" and quickest_ms is not None:
+        limit = SLOWEST_FOR_OFFLOAD * quickest_ms
     return Goal(Objective(config.objective), POINTS * config.tolerance, None, limit, config.max_bytes)
+
+
+def _quickest_ms(menu: MenuRecord, space: SearchSpace, latency: _TableLatency | None) -> float | None:
+    """The least time of a whole network in one precision, on the machine that plans are timed on."""
+    if latency is None:
+        return min((row.latency_ms for row in menu.rows if row.latency_ms is not None), default=None)
+    predicted_ms = []
+    for plan in space.menu():
+        with suppress(MeasurementError):
+            predicted_ms.append(latency.ms(plan))
+    return min(predicted_ms, default=None)
 
 
 def _choice(name: str, plan: Plan, smoothed: bool) -> Choice:
@@ -183,6 +202,24 @@ def _subject(bench: Bench, smoothed: bool) -> str:
     table = bench.workshop.config.tuning.latency_table
     recorded = hashlib.sha256(table.read_bytes()).hexdigest() if table is not None and table.is_file() else "here"
     return f"{bench.folder.name} smoothed={smoothed} threads={bench.workshop.config.tuning.threads} latency={recorded}"
+
+
+@dataclass(frozen=True)
+class _ThisMachine:
+    """The `Meter` of this machine."""
+
+    bench: Bench
+    smoothed: bool
+
+    def latencies_ms(self, plans: Sequence[Plan]) -> Sequence[float]:
+        """See `Meter`."""
+        unchanged = _choice(FP32.name, {}, smoothed=False)
+        return self.bench.latencies_ms(
+            [
+                unchanged if set(plan.values()) == {FP32.name} else _choice("finalist", plan, self.smoothed)
+                for plan in plans
+            ]
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +90,19 @@ class Bench:
         with TemporaryDirectory(dir=self.folder) as folder:
             return self.judge.judge(self.build(choice, Path(folder)))
 
+    def latencies_ms(self, choices: Sequence[Choice]) -> list[float]:
+        """Build each of `choices` and time them in turns; the unchanged network is not built again.
+
+        Raises:
+            ExportError: one cannot be written, or ONNX Runtime does not take it.
+        """
+        with TemporaryDirectory(dir=self.folder) as folder:
+            graphs = [
+                self.reference.graph if choice.is_unchanged else self.build(choice, Path(folder) / str(number)).graph
+                for number, choice in enumerate(choices)
+            ]
+            return self.judge.latencies_ms(graphs, np.random.default_rng(self.workshop.config.seed))
+
 
 def open_bench(workshop: Workshop, learner: Learner) -> Bench:
     """Export the FP32 graph, proven against torch, and watch what flows through it on some of the train part.
@@ -138,6 +151,8 @@ def _row(bench: Bench, choice: Choice) -> MenuRow:
             files = bench.build(choice, Path(folder))
             found = bench.judge.judge(files)
             memory = measure_graph(files.graph, (_typical_tokens(bench),), _conditions(bench.workshop.config.tuning))
+    except WriteError:
+        raise
     except TandemError as error:
         return MenuRow(choice.name, failure=str(error))
     return MenuRow(
@@ -151,8 +166,6 @@ def _row(bench: Bench, choice: Choice) -> MenuRow:
 
 
 def _conditions(tuning: TuningConfig) -> Conditions:
-    except WriteError:
-        raise
     return Conditions(threads=tuning.threads)
 
 
@@ -165,6 +178,8 @@ def _baseline_row(bench: Bench, name: str, baseline: Callable[[Bench, Path], Bas
     try:
         with TemporaryDirectory(dir=bench.folder) as folder:
             found = baseline(bench, Path(folder))
+    except WriteError:
+        raise
     except TandemError as error:
         return MenuRow(name, failure=str(error))
     label_ids = np.asarray(bench.workshop.splits.validation.label_ids)
@@ -178,8 +193,6 @@ def _torch_baseline(bench: Bench, folder: Path) -> BaselineResult:
 
     sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
     return torch_dynamic_int8(bench.learner.model, classify, sequences, folder / "model.pt")  # type: ignore[arg-type]
-    except WriteError:
-        raise
 
 
 def _onnxruntime_baseline(bench: Bench, folder: Path) -> BaselineResult:

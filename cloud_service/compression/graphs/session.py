@@ -47,16 +47,22 @@ class GraphSession:
 
 
 def median_latencies_ms(
-    sessions: Sequence[GraphSession], sequences: Sequence[Sequence[int]], rounds: int
+    sessions: Sequence[GraphSession],
+    sequences: Sequence[Sequence[int]],
+    rounds: int,
+    random: np.random.Generator | None = None,
 ) -> list[float]:
-    """Median time of one text in each session, milliseconds; sessions take turns within every round."""
+    """Median time of one text in each session, milliseconds; sessions take turns within every round.
+
+    `random` gives each round an order of its own, so that none always finds the caches as the same other leaves them.
+    """
     batches = [pad_batch([sequence]) for sequence in sequences]
     times: list[list[float]] = [[] for _ in sessions]
     for round_number in range(-WARM_UP_RUNS, rounds):
         batch = batches[round_number % len(batches)]
-        for session, taken in zip(sessions, times, strict=True):
+        for index in range(len(sessions)) if random is None else random.permutation(len(sessions)):
             begin = time.perf_counter()
-            session.run(batch)
+            sessions[index].run(batch)
             if round_number >= 0:
-                taken.append((time.perf_counter() - begin) * 1e3)
+                times[index].append((time.perf_counter() - begin) * 1e3)
     return [float(np.median(taken)) for taken in times]

@@ -42,6 +42,11 @@ class Choice(Document):
         """As reports show it: `int8-static-smoothed`."""
         return self.plan.name if self.smoothing is None else f"{self.plan.name}-smoothed"
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether it writes the network in FP32 as it is."""
+        return self.smoothing is None and self.plan.precisions() == {Precision(Scheme.FP32)}
+
 
 def menu() -> tuple[Choice, ...]:
     """Every uniform choice, the most exact first."""

@@ -71,11 +71,20 @@ class Trial(Document):
 
 
 @dataclass(frozen=True)
+class FinalTime(Document):
+    """Median of one text by the trial called `name`, milliseconds, timed in turns with the other finalists."""
+
+    name: str
+    latency_ms: float
+
+
+@dataclass(frozen=True)
 class Tuning(Document):
-    """The search for a plan, in words and trial by trial."""
+    """The search for a plan, in words and trial by trial; `finals` are the last comparison, which decided."""
 
     method: str
     trials: tuple[Trial, ...]
+    finals: tuple[FinalTime, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from cloud_service.compression.errors import CheckpointError
+from cloud_service.compression.tuning.result import FinalTimes
 from cloud_service.compression.tuning.space import Plan, PlanKey, plan_key
 from cloud_service.compression.tuning.trials import Trial
 from shared.documents import Document, DocumentError, read_document
@@ -24,13 +25,14 @@ _GAVE_UP = f"the process ended during this trial {_ENDS_BEFORE_GIVING_UP} times"
 
 @dataclasses.dataclass(frozen=True)
 class _Line(Document):
-    """One line: the journal's `subject`, a plan that `began` or was `withdrawn`, or a `trial` that ended."""
+    """One line: the journal's `subject`, a plan that `began` or was `withdrawn`, a `trial` that ended, or `finals`."""
 
     subject: str | None = None
     format: int = _FORMAT
     began: dict[str, str] | None = None
     withdrawn: dict[str, str] | None = None
     trial: Trial | None = None
+    finals: FinalTimes | None = None
 
 
 class Journal:
@@ -49,6 +51,7 @@ class Journal:
         """
         self._path = path
         self._trials: dict[PlanKey, Trial] = {}
+        self._finals: list[FinalTimes] = []
         self._begun: Counter[PlanKey] = Counter()
         self._plans: dict[PlanKey, Plan] = {}
         self._running: dict[str, str] | None = None
@@ -100,6 +103,19 @@ class Journal:
         self._append(_Line(trial=trial))
         self._running = None
 
+    def finals(self) -> tuple[FinalTimes, ...]:
+        """Every recorded comparison of plans in turns, in their order."""
+        return tuple(self._finals)
+
+    def end_finals(self, times: FinalTimes) -> None:
+        """Record that plans were timed in turns; it is on disk when this returns.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        self._finals.append(times)
+        self._append(_Line(finals=times))
+
     def _take(self, subject: str) -> None:
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,6 +151,8 @@ class Journal:
             self._begun[plan_key(line.withdrawn)] -= 1
         if line.trial is not None:
             self._trials[line.trial.key] = line.trial
+        if line.finals is not None:
+            self._finals.append(line.finals)
 
     def _give_up_on_killers(self) -> None:
         for key, times in self._begun.items():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cloud_service.compression.tuning.explanation import explain
 from cloud_service.compression.tuning.goal import Goal, Judge, Objective, Outcome, Verdict
-from cloud_service.compression.tuning.space import PlanKey, SearchSpace, changed, plan_key
+from cloud_service.compression.tuning.space import Plan, PlanKey, SearchSpace, changed, plan_key
 from cloud_service.compression.tuning.trials import Trial
+from shared.documents import Document
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,25 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
+class FinalTimes(Document):
+    """Milliseconds of one text by each of `plans`, which took turns within every round."""
+
+    plans: tuple[dict[str, str], ...]
+    latencies_ms: tuple[float, ...]
+
+    def of(self, plan: Plan) -> float | None:
+        """The time of `plan`; None where it was not among them."""
+        times_ms = {plan_key(one): ms for one, ms in zip(self.plans, self.latencies_ms, strict=True)}
+        return times_ms.get(plan_key(plan))
+
+
+@dataclass(frozen=True)
 class TuningResult:
     """The best plan tried, `met` where it serves the goal, and why in `explanation`.
 
     `verdict` is None, and so may be `best.outcome`, where no plan could be measured. `pareto` are the plans
-    that no other beats in everything that the goal looks at, cheapest first; `trials` is every trial.
+    that no other beats in everything that the goal looks at, cheapest first; `trials` is every trial. `finals`
+    are the times by which the best was chosen in the end, where they were taken; `verdict` then goes by them.
     """
 
     best: Trial
@@ -37,6 +52,7 @@ class TuningResult:
     pareto: tuple[Trial, ...]
     sensitivity: tuple[Sensitivity, ...]
     trials: tuple[Trial, ...]
+    finals: FinalTimes | None = None
 
 
 def judge_of(space: SearchSpace, goal: Goal, trials: Sequence[Trial]) -> Judge:

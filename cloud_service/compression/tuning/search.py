@@ -1,7 +1,7 @@
 """The search for a plan: the menu of uniform plans, sensitivity, exchange by benefit per loss, local improvement.
 
-What it returns depends on the outcomes and the seed alone. Latencies are taken as they come: measure the few
-best plans again, in turns, before stating a figure, for the least of many noisy times is too small.
+What it returns depends on the outcomes and the seed alone. Latencies are taken as they come, and the least of many
+noisy times is too small: `finals.settle` times the few best plans again, in turns.
 """
 
 from __future__ import annotations

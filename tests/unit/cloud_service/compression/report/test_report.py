@@ -44,6 +44,10 @@ def test_numbers_come_with_their_part_and_interval(full_report: Report) -> None:
     assert "Label “card_swallowed” has one sample." in page
 
 
+def test_the_page_tells_the_times_that_decided(full_report: Report) -> None:
+    assert "by timing them in turns: plan 1 2.7\u202fms, plan 3 2.4\u202fms." in render(full_report)
+
+
 def test_text_of_others_is_escaped_everywhere(full_report: Report) -> None:
     assert full_report.menu and full_report.sensitivity and full_report.pruning and full_report.data
     first = full_report.menu.rows[0]
