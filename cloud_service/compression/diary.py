@@ -270,14 +270,14 @@ def _method(config: TuningConfig, tuned: Tuned) -> str:
     return (
         f"each part alone first, then exchanges by benefit per loss, for least {config.objective}, losing at most "
         f"{config.tolerance:.2%} of accuracy; latency of {latency}{balanced}"
+    )
+
+
 def _finals(result: TuningResult, numbers: Mapping[PlanKey, int]) -> tuple[FinalTime, ...]:
     if result.finals is None:
         return ()
     timed = zip(result.finals.plans, result.finals.latencies_ms, strict=True)
     return tuple(FinalTime(_trial_name(numbers[plan_key(plan)]), latency_ms) for plan, latency_ms in timed)
-
-
-    )
 
 
 def _trial_name(number: int) -> str:

@@ -36,8 +36,8 @@ def write_checkpoint(
 
     Raises:
         CheckpointError: weights, labels and shape do not belong together.
-    """
         WriteError: a file cannot be written.
+    """
     _check(shape, weights, labels)
     document = json.dumps(_document(shape, weights, labels), indent=2, ensure_ascii=False) + "\n"
     tokenizer_bytes = tokenizer.read_bytes() if tokenizer is not None else None
