@@ -12,11 +12,15 @@ TOKEN_TYPES = 2  # BERT's, of which a classifier sees the first
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer's weights, and multiply-accumulates apart for attention (its products and scores) and the rest."""
+    """One layer's weights, and multiply-accumulates apart for attention (its products and scores) and the rest.
+
+    `prefix_values`: the keys and values that the graph keeps of a prefix, in FP32 whatever the weights are.
+    """
 
     parameters: int
     attention_multiply_accumulates: int
     ffn_multiply_accumulates: int
+    prefix_values: int = 0
 
     @property
     def multiply_accumulates(self) -> int:
@@ -49,15 +53,20 @@ class NetworkCost:
         return sum(layer.attention_multiply_accumulates for layer in self.layers)
 
     def weight_bytes(self, bytes_per_weight: float = FLOAT32_BYTES) -> int:
-        """Size of the weights in bytes, rounded up; `bytes_per_weight` is 4 for FP32, about 1 for INT8."""
-        return -int(-self.parameters * bytes_per_weight // 1)
+        """Size of the weights in bytes, rounded up; `bytes_per_weight` is 4 for FP32, about 1 for INT8.
+
+        A prefix's keys and values are among them.
+        """
+        kept = FLOAT32_BYTES * sum(layer.prefix_values for layer in self.layers)
+        return -int(-(self.parameters * bytes_per_weight + kept) // 1)
 
 
 def network_cost(shape: NetworkShape, label_count: int, tokens: int) -> NetworkCost:
     """What `shape` with a head of `label_count` labels costs for one text of `tokens` tokens.
 
     Matrix products and attention scores are counted. Where the head reads one token's state, everything
-    after the last layer's attention runs for that token alone.
+    after the last layer's attention runs for that token alone. Of a prefix, which `tokens` does not count,
+    attention alone runs.
     """
     last = len(shape.layers) - 1
     single = shape.pooling is not Pooling.MEAN
@@ -82,7 +91,8 @@ def _layer_cost(shape: NetworkShape, layer: LayerShape, tokens: int, tokens_afte
     hidden = shape.hidden_size
     into, out = hidden * (query + 2 * keys), query * hidden
     if shape.family is Family.ERNIE:
-        scores = tokens * (tokens + 1) * query  # causal: a token sees itself and what is before it
+        whole = len(shape.prefix) + tokens
+        scores = whole * (whole + 1) * query  # causal: a token sees itself and what is before it
         ffn, other = 3 * hidden * layer.ffn_size, 2 * hidden
     else:
         scores = 2 * tokens * tokens * query
@@ -91,6 +101,7 @@ def _layer_cost(shape: NetworkShape, layer: LayerShape, tokens: int, tokens_afte
         parameters=into + out + ffn + other,
         attention_multiply_accumulates=tokens * into + scores + tokens_after * out,
         ffn_multiply_accumulates=tokens_after * ffn,
+        prefix_values=2 * keys * len(shape.prefix),
     )
 
 

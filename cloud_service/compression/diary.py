@@ -123,12 +123,9 @@ class Diary:
         name = Path(plan.checkpoint).name if plan.checkpoint is not None else "a new network, taught by the teacher"
         parameters = _parameters(full.model)
         self._add(source=Source(name, _in_words(shape), parameters, FP32_BYTES * parameters))
-        truncated = sum(
-            len(sequence) >= self._workshop.config.data.max_length
-            for sequence in full.encode(self._workshop.splits.train.texts)
-        )
+        limit = shape.max_text_length
+        truncated = sum(len(sequence) >= limit for sequence in full.encode(self._workshop.splits.train.texts))
         if truncated:
-            limit = self._workshop.config.data.max_length
             self.note(f"{truncated} of the train texts reach the limit of {limit} tokens; what lies beyond is cut off")
 
     def pruned(self, full: Learner, parent: Learner, pruned: Pruned) -> None:

@@ -29,6 +29,13 @@ class TokenBatch:
         positions = torch.arange(self.input_ids.shape[1])
         return (positions[None, :] < self.lengths[:, None]).to(torch.int64)
 
+    def after(self, prefix: Sequence[int]) -> TokenBatch:
+        """The same texts, each behind the tokens `prefix`."""
+        if not prefix:
+            return self
+        rows = torch.as_tensor(prefix).expand(len(self.lengths), -1)
+        return TokenBatch(torch.cat([rows, self.input_ids], dim=1), self.lengths + len(prefix))
+
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, normalised to NFC as in serving; the tokenizer truncates, nothing is padded."""

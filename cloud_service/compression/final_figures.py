@@ -57,7 +57,8 @@ def evaluate_models(workshop: Workshop, bench: Bench, pair: ShippedPair, teacher
         return read_document(Evaluation, path.read_bytes())
     candidates = _candidates(workshop, bench, pair)
     logits = {one.name: _test_logits(workshop, one) for one in candidates}
-    lengths = tuple(length for length in LENGTHS if length <= workshop.config.data.max_length) or (4,)
+    limit = min(one.learner.model.shape.max_text_length for one in candidates)
+    lengths = tuple(length for length in LENGTHS if length <= limit) or (min(4, limit),)
     threads = workshop.config.tuning.threads
     bar = workshop.report.start("measuring in fresh processes", ROUNDS * len(candidates))
     measured = compare(

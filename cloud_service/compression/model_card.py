@@ -79,7 +79,15 @@ def _network(shipped: Shipped) -> str:
     family = {Family.ERNIE: "An ERNIE-4.5 classifier", Family.BERT: "A BERT classifier"}[shape.family]
     return (
         f"{family}: {len(shape.layers)} layers of width {shape.hidden_size}, {_layers(shape)}; "
-        f"{parameters / 1e6:.1f} million parameters."
+        f"{parameters / 1e6:.1f} million parameters.{_prefix(shape)}"
+    )
+
+
+def _prefix(shape: NetworkShape) -> str:
+    if not shape.prefix:
+        return ""
+    return (
+        f" It knows the {len(shape.prefix)} tokens with which every prompt begins: the graph keeps what they compute."
     )
 
 

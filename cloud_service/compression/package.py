@@ -83,7 +83,7 @@ def predict(workshop: Workshop, pair: ShippedPair, part: Questions, name: str) -
 
 def draft_bundle(workshop: Workshop, tier: Tier, version: str, shipped: Shipped) -> BundleDraft:
     """A bundle of `shipped`, without its card; the tokenizer is written beside the graph first."""
-    files, max_tokens = shipped.files, workshop.config.data.max_length
+    files, max_tokens = shipped.files, shipped.learner.model.shape.max_text_length
     tokenizer = files.graph.parent / "tokenizer.json"
     with writing(tokenizer):
         shipped.learner.tokenizer.save(str(tokenizer))

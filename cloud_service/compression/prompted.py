@@ -20,7 +20,9 @@ SAMPLE_TEXT = "a"
 def prompted_classifier(
     checkpoint: Checkpoint, plan: FullConfig, labels: tuple[str, ...], max_length: int
 ) -> tuple[TextClassifier, Tokenizer]:
-    """The classifier, and the tokenizer that puts the prompt around every text.
+    """The classifier, and the tokenizer that gives a text and what the prompt has after it.
+
+    What the prompt has before the text is the network's prefix.
 
     Raises:
         CheckpointError: the checkpoint is no language model, has no tokenizer, `label_words` names a
@@ -37,7 +39,8 @@ def prompted_classifier(
     body = {name: torch.from_numpy(value) for name, value in checkpoint.weights.items() if name.startswith("body.")}
     head = {"head.weight": torch.from_numpy(weight), "head.bias": torch.from_numpy(bias)}
     assert checkpoint.tokenizer is not None, "it was opened above"
-    return classifier_of(checkpoint.shape, body | head), prompt_tokenizer(checkpoint.tokenizer, plan.prompt, max_length)
+    prompted = prompt_tokenizer(checkpoint.tokenizer, plan.prompt, max_length)
+    return classifier_of(checkpoint.shape.with_prefix(prompted.prefix), body | head), prompted.tokenizer
 
 
 def _continuation(tokenizer: Tokenizer, prompt: str, word: str) -> list[int]:

@@ -94,19 +94,19 @@ def cut_vocabulary(workshop: Workshop, full: Learner) -> Cut:
     Raises:
         CompressionError: the tokenizer cannot be cut.
     """
-    size = workshop.config.vocabulary.size
-    if size is None or size >= full.model.shape.vocabulary_size or workshop.config.full.shape is not None:
+    size, before = workshop.config.vocabulary.size, full.model.shape
+    if size is None or size >= before.vocabulary_size or workshop.config.full.shape is not None:
         return Cut(full)
     texts = [*workshop.splits.train.texts, *workshop.splits.unlabelled]
-    reduced = reduce_tokenizer(full.tokenizer, texts, size)
-    weights, table = dict(full.model.state_dict()), EMBEDDINGS[full.model.shape.family]
+    reduced = reduce_tokenizer(full.tokenizer, texts, size, needed_ids=before.prefix)
+    weights, table = dict(full.model.state_dict()), EMBEDDINGS[before.family]
     weights[table] = weights[table][torch.as_tensor(reduced.source_ids)]
-    shape = full.model.shape.with_vocabulary(len(reduced.source_ids))
+    shape = before.with_pieces(reduced.source_ids)
     folder = workshop.stage_folder("vocabulary", full.folder, size)
     learner = untrained(workshop, "cut model", classifier_of(shape, weights), reduced.tokenizer, folder)
     return Cut(
         learner,
-        f"vocabulary: {shape.vocabulary_size} of {full.model.shape.vocabulary_size} pieces stay; {_fidelity(reduced)}",
+        f"vocabulary: {shape.vocabulary_size} of {before.vocabulary_size} pieces stay; {_fidelity(reduced)}",
     )
 
 

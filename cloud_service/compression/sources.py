@@ -47,7 +47,7 @@ def checkpoint_folder(name: str) -> Path:
 
 
 def open_tokenizer(checkpoint: Checkpoint, max_length: int) -> Tokenizer:
-    """The checkpoint's own tokenizer, truncating to `max_length` tokens and padding nothing.
+    """The checkpoint's own tokenizer, truncating to `max_length` tokens less the network's prefix, padding nothing.
 
     Raises:
         CheckpointError: the checkpoint has no tokenizer.json, or it cannot be read.
@@ -59,7 +59,7 @@ def open_tokenizer(checkpoint: Checkpoint, max_length: int) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception for every fault of the file
         raise CheckpointError(f"{checkpoint.tokenizer}: not a tokenizer: {error}") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    tokenizer.enable_truncation(max_length - len(checkpoint.shape.prefix))
     return tokenizer
 
 

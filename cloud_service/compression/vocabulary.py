@@ -7,7 +7,7 @@ where the source has none.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +28,19 @@ class ReducedVocabulary:
 
 
 def reduce_tokenizer(
-    tokenizer: Tokenizer | Path, texts: Sequence[str], size: int | None, outside: Sequence[str] = ()
+    tokenizer: Tokenizer | Path,
+    texts: Sequence[str],
+    size: int | None,
+    outside: Sequence[str] = (),
+    needed_ids: Sequence[int] = (),
 ) -> ReducedVocabulary:
     """Cut the pieces of a WordPiece, BPE or Unigram `tokenizer` (or a tokenizer.json) down to `size`.
 
     Kept: pieces that `texts`, the domain's, use (in NFC, as in serving); added tokens, mask tokens apart;
-    what the kind needs to make those pieces and to read any text; then the most frequent pieces. `size` is
-    exceeded where the pieces that must be kept are more; None keeps those alone. Truncation, padding and
-    all else stay as they are. `outside` are texts from elsewhere to compare both tokenizers on.
+    what the kind needs to make those pieces and to read any text; the pieces of `needed_ids`; then the most
+    frequent pieces. `size` is exceeded where the pieces that must be kept are more; None keeps those alone.
+    Truncation, padding and all else stay as they are. `outside` are texts from elsewhere to compare both
+    tokenizers on.
 
     Raises:
         CompressionError: the file is no tokenizer, or its kind cannot be cut.
@@ -43,7 +48,7 @@ def reduce_tokenizer(
     source = _read(tokenizer) if isinstance(tokenizer, Path) else tokenizer
     document = TokenizerDocument(source)
     domain = [unicodedata.normalize("NFC", text) for text in texts]
-    pieces = document.order(_kept(document, _used(source, domain), size or 0))
+    pieces = document.order(_kept(document, _used(source, domain), _pieces(source, needed_ids), size or 0))
     reduced = document.reduced(pieces)
     old_ids = source.get_vocab(with_added_tokens=True)
     source_ids = tuple(old_ids[piece] for piece in pieces)
@@ -57,10 +62,10 @@ def reduce_tokenizer(
     return ReducedVocabulary(reduced, source_ids, fidelity)
 
 
-def _kept(document: TokenizerDocument, used: set[str], size: int) -> set[str]:
+def _kept(document: TokenizerDocument, used: set[str], needed: set[str], size: int) -> set[str]:
     model = document.model
     added = document.added()
-    kept = added | document.named() | used
+    kept = added | document.named() | needed | used
     kept |= model.needed((used - added) & model.ids.keys())
     for piece in model.frequent():
         if len(kept) >= size:
@@ -72,7 +77,10 @@ def _kept(document: TokenizerDocument, used: set[str], size: int) -> set[str]:
 
 
 def _used(source: Tokenizer, texts: Sequence[str]) -> set[str]:
-    ids = {index for encoding in source.encode_batch(list(texts)) for index in encoding.ids}
+    return _pieces(source, {index for encoding in source.encode_batch(list(texts)) for index in encoding.ids})
+
+
+def _pieces(source: Tokenizer, ids: Iterable[int]) -> set[str]:
     return {piece for index in ids if (piece := source.id_to_token(index)) is not None}
 
 

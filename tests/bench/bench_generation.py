@@ -25,6 +25,7 @@ from cloud_service.compression.graphs.generation import write_generation_pair
 from cloud_service.compression.graphs.generation_session import GenerationSession
 from cloud_service.compression.graphs.prefix import write_prefixed_graph
 from cloud_service.compression.graphs.session import GraphSession
+from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
 from tests.bench.report import Figure, finish
 from tests.support.random_ernie import generator_source, random_generator, with_label_head
@@ -63,7 +64,8 @@ def prepare(folder: Path) -> None:
         write_generation_pair(source, Int8Dynamic(), Blocks(4, 128), folder / name)
     classifier = with_label_head(generator_source(random_generator(FULL), FULL), LABELS)
     write_graph(classifier, Int8Dynamic(), folder / "classifier")
-    write_prefixed_graph(classifier, Int8Dynamic(), prompt()[:PREFIX], folder / "prefixed")
+    prompted = GraphSource(FULL.with_prefix(prompt()[:PREFIX]), classifier.weights)
+    write_prefixed_graph(prompted, Int8Dynamic(), folder / "prefixed")
 
 
 def measure(folder: Path) -> list[Figure]:

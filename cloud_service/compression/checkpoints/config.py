@@ -14,6 +14,7 @@ CONFIG_NAME = "config.json"
 LAYERS_KEY = "tandem_layers"
 HEAD_SIZE_KEY = "tandem_head_size"
 POOLING_KEY = "tandem_pooling"
+PREFIX_KEY = "tandem_prefix"
 CLASSIFIER_SUFFIX = "ForSequenceClassification"
 
 _SENTENCE_POOLING = Path("1_Pooling") / CONFIG_NAME
@@ -111,7 +112,7 @@ def _shape(fields: Fields, family: Family, pooling: Pooling) -> NetworkShape:
     hidden = fields.integer("hidden_size")
     ernie = family is Family.ERNIE
     head_size = _head_size(fields, hidden, heads, ernie)
-    return NetworkShape(
+    shape = NetworkShape(
         family=family,
         vocabulary_size=fields.integer("vocab_size"),
         max_length=fields.integer("max_position_embeddings"),
@@ -122,6 +123,20 @@ def _shape(fields: Fields, family: Family, pooling: Pooling) -> NetworkShape:
         pooling=pooling,
         rope_theta=_rope_theta(fields) if ernie else 0.0,
     )
+    return shape.with_prefix(_prefix(fields, shape))
+
+
+def _prefix(fields: Fields, shape: NetworkShape) -> tuple[int, ...]:
+    stored = fields.items(PREFIX_KEY)
+    prefix = tuple(token for token in stored if isinstance(token, int) and not isinstance(token, bool))
+    if len(prefix) != len(stored) or not all(0 <= token < shape.vocabulary_size for token in prefix):
+        raise CheckpointError(f"{fields.source}: {PREFIX_KEY} must be ids from 0 to {shape.vocabulary_size - 1}")
+    if len(prefix) >= shape.max_length:
+        left = f"which leaves none of {shape.max_length} for a text"
+        raise CheckpointError(f"{fields.source}: {PREFIX_KEY} has {len(prefix)} tokens, {left}")
+    if prefix and shape.family is not Family.ERNIE:
+        raise CheckpointError(f"{fields.source}: {PREFIX_KEY} is not supported in {shape.family.value}")
+    return prefix
 
 
 def _head_size(fields: Fields, hidden: int, heads: int, ernie: bool) -> int:

@@ -1,4 +1,4 @@
-"""A tokenizer that puts a prompt's tokens around every text, so that whoever encodes needs tokenizer.json alone."""
+"""A prompt as fixed token ids around every text: those before it as a prefix, those after it by the tokenizer."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ _NO_MARK_OF_A_BEGIN: dict[str, dict[str, object]] = {
 
 
 @dataclass(frozen=True)
+class PromptTokenizer:
+    """The ids that stand before every text, and the tokenizer for all that follows them."""
+
+    prefix: tuple[int, ...]
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True)
 class _Surroundings:
     """Token ids that go before and after every text."""
 
@@ -30,12 +38,12 @@ class _Surroundings:
     after: list[int]
 
 
-def prompt_tokenizer(tokenizer_json: Path, prompt: str, max_length: int) -> Tokenizer:
-    """The tokenizer of `tokenizer_json`, changed so that `encode(text)` gives the ids of the whole prompt.
+def prompt_tokenizer(tokenizer_json: Path, prompt: str, max_length: int) -> PromptTokenizer:
+    """The tokenizer of `tokenizer_json`, changed so that a prefix and `encode(text)` are the ids of the whole prompt.
 
     `prompt` has `{text}` once, in whose place the text comes. The tokens around it, with those that the
-    tokenizer adds by itself, are fixed ids in the post-processor; white space just before `{text}` goes
-    with the text. Texts are truncated so that with the prompt they have at most `max_length` tokens.
+    tokenizer adds by itself, are fixed ids: the prefix, and in the post-processor; white space just before
+    `{text}` goes with the text. Texts are truncated so that with the prompt they have at most `max_length` tokens.
 
     Ids equal those of the original tokenizer on the whole formatted string wherever it begins a token at
     the text's begin (or at the white space before it) and at its end. They may differ where
@@ -58,9 +66,9 @@ def prompt_tokenizer(tokenizer_json: Path, prompt: str, max_length: int) -> Toke
         raise CheckpointError(f"the prompt takes {taken} tokens, and max_length {max_length} leaves none for a text")
     if before:
         tokenizer = _continuing(tokenizer, before)
-    tokenizer.post_processor = _template(tokenizer, around)
-    tokenizer.enable_truncation(max_length)
-    return tokenizer
+    tokenizer.post_processor = _followed_by(tokenizer, around.after)
+    tokenizer.enable_truncation(max_length - len(around.before))
+    return PromptTokenizer(tuple(around.before), tokenizer)
 
 
 def _load(path: Path) -> Tokenizer:
@@ -121,13 +129,9 @@ def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
     return [part for inner in component[key] for part in _parts(inner, key)]
 
 
-def _template(tokenizer: Tokenizer, around: _Surroundings) -> TemplateProcessing:
-    pieces = {"prompt_before": around.before, "prompt_after": around.after}
-    special = [
-        {"id": name, "ids": ids, "tokens": [tokenizer.id_to_token(token) for token in ids]}
-        for name, ids in pieces.items()
-        if ids
-    ]
-    names = {str(piece["id"]) for piece in special}
-    single = [piece for piece in ("prompt_before", "$A", "prompt_after") if piece == "$A" or piece in names]
-    return TemplateProcessing(single=single, special_tokens=special)
+def _followed_by(tokenizer: Tokenizer, after: list[int]) -> TemplateProcessing:
+    if not after:
+        return TemplateProcessing(single="$A", special_tokens=[])
+    tokens = [tokenizer.id_to_token(token) for token in after]
+    special = {"id": "prompt_after", "ids": after, "tokens": tokens}
+    return TemplateProcessing(single="$A prompt_after", special_tokens=[special])

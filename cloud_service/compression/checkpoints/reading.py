@@ -58,7 +58,7 @@ class Checkpoint:
 def read_checkpoint(folder: Path, max_length: int | None = None) -> Checkpoint:
     """Import the network in `folder`, for texts of up to `max_length` tokens; by default as many as it can.
 
-    BERT's table of positions is cut to `max_length` rows, so weights always fit the shape.
+    A prefix counts among them. BERT's table of positions is cut to `max_length` rows, so weights always fit the shape.
 
     Raises:
         CheckpointError: an architecture or option that is not supported, files missing or damaged, tensors
@@ -89,8 +89,9 @@ def _settle_pooling(config: StoredConfig, tensors: dict[str, StoredTensor]) -> S
 def _shortened(folder: Path, shape: NetworkShape, max_length: int | None) -> NetworkShape:
     if max_length is None:
         return shape
-    if not 1 <= max_length <= shape.max_length:
-        raise CheckpointError(f"{folder}: takes 1 to {shape.max_length} tokens, not {max_length}")
+    least = len(shape.prefix) + 1
+    if not least <= max_length <= shape.max_length:
+        raise CheckpointError(f"{folder}: takes {least} to {shape.max_length} tokens, not {max_length}")
     return dataclasses.replace(shape, max_length=max_length)
 
 

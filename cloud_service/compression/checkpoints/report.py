@@ -46,8 +46,12 @@ def _layers(layers: tuple[LayerShape, ...]) -> str:
 def _sizes(shape: NetworkShape) -> str:
     return (
         f"hidden {shape.hidden_size}, head {shape.head_size}, vocabulary {shape.vocabulary_size:,}, "
-        f"up to {shape.max_length:,} tokens"
+        f"up to {shape.max_length:,} tokens{_prefix(shape)}"
     )
+
+
+def _prefix(shape: NetworkShape) -> str:
+    return f", of which a prefix is {len(shape.prefix):,}" if shape.prefix else ""
 
 
 def _labels(labels: tuple[str, ...]) -> str:

@@ -31,8 +31,9 @@ def write_checkpoint(
 
     `weights` are under this package's names, as `read_checkpoint` gives them and reads them back bit for
     bit. transformers reads the folder too where the architecture is its own: uniform layers, of which a
-    BERT's heads together are as wide as its states. Mean pooling is kept under a key that transformers
-    ignores, and so is a head on ERNIE's last token. config.json is written last, so a folder that has one is whole.
+    BERT's heads together are as wide as its states. Mean pooling and a prefix are kept under keys that
+    transformers ignores, and so is a head on ERNIE's last token. config.json is written last, so a folder
+    that has one is whole.
 
     Raises:
         CheckpointError: weights, labels and shape do not belong together.
@@ -57,6 +58,8 @@ def _check(shape: NetworkShape, weights: Arrays, labels: tuple[str, ...]) -> Non
         raise CheckpointError(f"{shape.family.value} cannot have pooling {shape.pooling.value}")
     if shape.family is Family.BERT and any(layer.attention_heads != layer.key_value_heads for layer in shape.layers):
         raise CheckpointError("bert has as many key/value heads as attention heads")
+    if shape.family is Family.BERT and shape.prefix:
+        raise CheckpointError("bert has no prefix: what it computes of one depends on the text")
     if labels and (len(labels) < 2 or len(set(labels)) != len(labels)):
         raise CheckpointError("labels must be two or more, each named once")
     expected = layout.body_shapes(shape, _type_vocabulary_size(weights))
@@ -92,6 +95,8 @@ def _document(shape: NetworkShape, weights: Arrays, labels: tuple[str, ...]) -> 
     document |= _ernie_part(shape) if ernie else _bert_part(shape, _type_vocabulary_size(weights))
     if len(set(shape.layers)) > 1:
         document[keys.LAYERS_KEY] = [vars(layer) for layer in shape.layers]
+    if shape.prefix:
+        document[keys.PREFIX_KEY] = list(shape.prefix)
     if labels:
         document["id2label"] = {str(index): label for index, label in enumerate(labels)}
         document["label2id"] = {label: index for index, label in enumerate(labels)}

@@ -24,7 +24,7 @@ from cloud_service.compression.networks.shape import NetworkShape
 
 
 def write_graph(source: GraphSource, form: WeightFormat, folder: Path) -> GraphFiles:
-    """Write the graph and its weights into `folder`.
+    """Write the graph, for texts that are given whole, and its weights into `folder`.
 
     Inputs: `input_ids` and `attention_mask`, int64 [batch, sequence], padded on the right, at least one
     token a row, at most `max_length`. Output: `logits`, float32 [batch, labels].

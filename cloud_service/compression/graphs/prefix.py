@@ -36,17 +36,18 @@ from cloud_service.compression.networks.shape import Family, NetworkShape
 KeyValues = NDArray[np.float32]
 
 
-def write_prefixed_graph(source: GraphSource, form: WeightFormat, prefix: Sequence[int], folder: Path) -> GraphFiles:
-    """Write the graph of `write_graph` for texts that follow the token ids `prefix`, which are not given to it.
+def write_prefixed_graph(source: GraphSource, form: WeightFormat, folder: Path) -> GraphFiles:
+    """Write the graph of `write_graph` for texts that follow the shape's prefix, which is not given to it.
 
-    Inputs and output are the same; a text may have `max_length` tokens less the prefix's. The prefix's keys
-    and values are those of the FP32 network, whatever `form` is.
+    Inputs and output are the same; a text may have `max_text_length` tokens. The prefix's keys and values
+    are those of the FP32 network, whatever `form` is.
 
     Raises:
         ExportError: not an ERNIE network, the prefix is empty, too long or of unknown tokens, or a weight is
             not finite.
     """
-    _require_prefix(source.shape, prefix)
+    _require_prefix(source.shape)
+    prefix = source.shape.prefix
     graph = GraphWriter(f"ernie4_5-classifier-{form.name}-prefix-{len(prefix)}")
     last = less_one(graph, valid_lengths(graph), "last")
     length = graph.constant("prefix.length", np.array([len(prefix)], np.int64))
@@ -54,7 +55,7 @@ def write_prefixed_graph(source: GraphSource, form: WeightFormat, prefix: Sequen
     attention_lengths(graph, graph.node("Add", [last, length], "position"), graph.node("Add", [own, length], "total"))
     rotary_tables(graph, source.shape)
     _batch_axes(graph)
-    label_head(source, form, graph, AfterPrefix(source.shape, prefix_key_values(source, prefix)), last)
+    label_head(source, form, graph, AfterPrefix(source.shape, prefix_key_values(source)), last)
     return save_classifier(graph, source, folder)
 
 
@@ -92,11 +93,12 @@ def _batch_axes(graph: GraphWriter) -> None:
     graph.node("Concat", [batch, same], "prefix.batch", axis=0)
 
 
-def prefix_key_values(source: GraphSource, prefix: Sequence[int]) -> list[KeyValues]:
+def prefix_key_values(source: GraphSource) -> list[KeyValues]:
     """Each layer's keys and values of the prefix, before their rotation, side by side, computed in FP32.
 
     Each is float32 [1, prefix, 2 * kv_heads * head_size].
     """
+    prefix = source.shape.prefix
     graph = GraphWriter("prefix")
     graph.constant("seqlens_k", np.array([[len(prefix) - 1]], np.int32))
     graph.constant("total_length", np.array(len(prefix), np.int32))
@@ -127,10 +129,10 @@ class _Noting:
         return self.attention.attend(graph, packed, index)
 
 
-def _require_prefix(shape: NetworkShape, prefix: Sequence[int]) -> None:
+def _require_prefix(shape: NetworkShape) -> None:
     if shape.family is not Family.ERNIE:
         raise ExportError(f"no causal network: {shape.family.value}")
-    if not 0 < len(prefix) < shape.max_length:
-        raise ExportError(f"a prefix of {len(prefix)} tokens, of {shape.max_length} in all")
-    if not all(0 <= token < shape.vocabulary_size for token in prefix):
+    if not 0 < len(shape.prefix) < shape.max_length:
+        raise ExportError(f"a prefix of {len(shape.prefix)} tokens, of {shape.max_length} in all")
+    if not all(0 <= token < shape.vocabulary_size for token in shape.prefix):
         raise ExportError("the prefix has tokens that the vocabulary has not")

@@ -31,6 +31,8 @@ class Reading:
 class TextClassifier(nn.Module, ABC):
     """Token ids to label logits. Padding is on the right and changes no valid token's state.
 
+    Batches hold what is given alone: the network itself puts its shape's prefix in front.
+
     Parameters have transformers' own names, behind `body.` for the network and `head.` for the label head.
     """
 
@@ -44,11 +46,11 @@ class TextClassifier(nn.Module, ABC):
 
     @abstractmethod
     def pool(self, batch: TokenBatch) -> Tensor:
-        """The state that the head reads, float32 [batch, hidden]."""
+        """The state that the head reads, float32 [batch, hidden]; `batch` has the prefix already."""
 
     def read(self, batch: TokenBatch) -> Reading:
         """Logits and what they were read from."""
-        pooled = self.pool(batch)
+        pooled = self.pool(batch.after(self.shape.prefix))
         return Reading(cast(Tensor, self.head(self.head_dropout(pooled))), pooled)
 
     def forward(self, batch: TokenBatch) -> Tensor:

@@ -45,6 +45,14 @@ def test_eight_heads_of_twelve_do_two_thirds_of_attention() -> None:
     ]
 
 
+def test_of_a_prefix_attention_alone_runs_and_keys_and_values_are_kept() -> None:
+    prefixed, plain = network_cost(ERNIE.with_prefix([1, 2, 3]), 5, 13), network_cost(ERNIE, 5, 13)
+    more_scores = (16 * 17 - 13 * 14) * 8 * 16
+    assert prefixed.multiply_accumulates == plain.multiply_accumulates + more_scores
+    assert prefixed.parameters == plain.parameters
+    assert prefixed.weight_bytes(1.0) == plain.weight_bytes(1.0) + 4 * 3 * 2 * 4 * 16
+
+
 def test_bytes_follow_the_weights_format() -> None:
     cost = network_cost(ERNIE, 5, 16)
     assert cost.weight_bytes() == cost.parameters * 4

@@ -96,23 +96,33 @@ def words(tmp_path: Path) -> Path:
 def test_ids_are_those_of_the_whole_formatted_string(path: Path, tmp_path: Path, prompt: str) -> None:
     plain = Tokenizer.from_file(str(path))
     plain.no_padding()
-    prompt_tokenizer(path, prompt, 200).save(str(tmp_path / "tokenizer.json"))
-    prompted = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    prompted = prompt_tokenizer(path, prompt, 200)
+    prompted.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in TEXTS:
-        assert prompted.encode(text).ids == plain.encode(prompt.replace("{text}", text)).ids, text
+        whole = plain.encode(prompt.replace("{text}", text)).ids
+        assert [*prompted.prefix, *tokenizer.encode(text).ids] == whole, text
+
+
+def test_what_stands_before_the_text_is_no_token_of_a_text(words: Path) -> None:
+    prompted = prompt_tokenizer(words, "Review: {text} is great", 30)
+    assert [prompted.tokenizer.id_to_token(token) for token in prompted.prefix] == ["[CLS]", "review", ":"]
+    assert prompted.tokenizer.encode("my card").tokens[-3:] == ["is", "great", "[SEP]"]
+    assert "review" not in prompted.tokenizer.encode("my card").tokens
 
 
 def test_truncation_leaves_room_for_the_prompt(path: Path) -> None:
     prompt = "Review: {text}\nSentiment:"
-    whole = prompt_tokenizer(path, prompt, 500).encode(" ".join(TEXTS)).ids
-    surroundings = len(prompt_tokenizer(path, prompt, 500).encode("a").ids) - 1
-    short = prompt_tokenizer(path, prompt, surroundings + 8).encode(" ".join(TEXTS)).ids
-    assert len(short) <= surroundings + 8 < len(whole)
+    roomy = prompt_tokenizer(path, prompt, 500)
+    whole, after = roomy.tokenizer.encode(" ".join(TEXTS)).ids, len(roomy.tokenizer.encode("a").ids) - 1
+    room = len(roomy.prefix) + 8 + after
+    short = prompt_tokenizer(path, prompt, room).tokenizer.encode(" ".join(TEXTS)).ids
+    assert len(roomy.prefix) + len(short) <= room < len(roomy.prefix) + len(whole)
     assert short[:3] == whole[:3] and short[-2:] == whole[-2:]
 
 
 def test_another_limit_may_be_set_later(path: Path) -> None:
-    tokenizer = prompt_tokenizer(path, "Review: {text}\nSentiment:", 500)
+    tokenizer = prompt_tokenizer(path, "Review: {text}\nSentiment:", 500).tokenizer
     tokenizer.enable_truncation(60)
     encoding = tokenizer.encode(" ".join(TEXTS) * 3)
     assert len(encoding.ids) == 60
@@ -121,9 +131,11 @@ def test_another_limit_may_be_set_later(path: Path) -> None:
 
 def test_an_edge_inside_a_word_is_cut_there(words: Path) -> None:
     """The whole string would be one word; the text's tokens are its own instead."""
-    tokens = prompt_tokenizer(words, "the{text}", 30).encode("card").tokens
-    assert tokens[0] == "[CLS]" and tokens[-1] == "[SEP]"
-    assert "".join(tokens[1:-1]).replace("##", "") == "thecard"
+    prompted = prompt_tokenizer(words, "the{text}", 30)
+    before = prompted.tokenizer.decode(list(prompted.prefix), skip_special_tokens=False).split()
+    tokens = prompted.tokenizer.encode("card").tokens
+    assert before[0] == "[CLS]" and tokens[-1] == "[SEP]"
+    assert "".join([*before[1:], *tokens[:-1]]).replace("##", "") == "thecard"
 
 
 @pytest.mark.parametrize("prompt", ["Review:", "{text} or {text}", "{Text}", ""])
@@ -133,7 +145,8 @@ def test_a_prompt_has_one_place_for_the_text(words: Path, prompt: str) -> None:
 
 
 def test_a_prompt_longer_than_the_limit_is_refused(words: Path) -> None:
-    taken = len(prompt_tokenizer(words, "Review: {text} card", 50).encode("a").ids) - 1
+    roomy = prompt_tokenizer(words, "Review: {text} card", 50)
+    taken = len(roomy.prefix) + len(roomy.tokenizer.encode("a").ids) - 1
     prompt_tokenizer(words, "Review: {text} card", taken + 1)
     with pytest.raises(CheckpointError, match=f"takes {taken} tokens"):
         prompt_tokenizer(words, "Review: {text} card", taken)

@@ -60,6 +60,12 @@ def edit_index(folder: Path, change: Callable[[dict[str, str]], None]) -> None:
         ({"tandem_layers": [7, 7]}, "tandem_layers"),
         ({"tandem_layers": []}, "tandem_layers"),
         ({"tandem_layers": 7}, "tandem_layers"),
+        ({"tandem_prefix": 7}, "tandem_prefix"),
+        ({"tandem_prefix": [1, "2"]}, "tandem_prefix must be ids from 0 to 59"),
+        ({"tandem_prefix": [True]}, "tandem_prefix must be ids"),
+        ({"tandem_prefix": [-1]}, "tandem_prefix must be ids"),
+        ({"tandem_prefix": [60]}, "tandem_prefix must be ids"),
+        ({"tandem_prefix": [1] * 40}, "tandem_prefix has 40 tokens, which leaves none of 40"),
     ],
 )
 def test_an_ernie_option_that_cannot_be_computed_is_refused_by_name(
@@ -79,6 +85,7 @@ def test_an_ernie_option_that_cannot_be_computed_is_refused_by_name(
         ({"hidden_size": 65}, "hidden_size"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
         ({"tandem_pooling": "last"}, "tandem_pooling"),
+        ({"tandem_prefix": [1]}, "tandem_prefix is not supported in bert"),
         ({"architectures": ["BertForTokenClassification"]}, "BertForTokenClassification"),
     ],
 )

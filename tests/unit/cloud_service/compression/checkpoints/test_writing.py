@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from cloud_service.compression.checkpoints.layout import body_shapes, head_shapes
 from cloud_service.compression.checkpoints.reading import Checkpoint, Weights, read_checkpoint
+from cloud_service.compression.checkpoints.report import describe
 from cloud_service.compression.checkpoints.writing import write_checkpoint
 from cloud_service.compression.errors import CheckpointError, WriteError
 from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
@@ -110,6 +111,17 @@ def test_heads_that_were_pruned_alike_keep_their_size(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path).shape == shape
 
 
+def test_a_prefix_goes_there_and_back(tmp_path: Path) -> None:
+    shape = ERNIE.with_prefix([29, 0, 7])
+    write_checkpoint(tmp_path, shape, random_weights(shape), (), None)
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.shape == shape
+    assert "up to 12 tokens, of which a prefix is 3" in describe(checkpoint)
+    assert read_checkpoint(tmp_path, max_length=4).shape.max_text_length == 1
+    with pytest.raises(CheckpointError, match="takes 4 to 12 tokens, not 3"):
+        read_checkpoint(tmp_path, max_length=3)
+
+
 def test_a_view_of_weights_is_written_as_it_reads(tmp_path: Path) -> None:
     weights = random_weights(ERNIE)
     weights["body.embed_tokens.weight"] = np.asfortranarray(weights["body.embed_tokens.weight"])
@@ -148,6 +160,7 @@ def test_what_does_not_belong_together_is_not_written(tmp_path: Path) -> None:
         (dataclasses.replace(ERNIE, pooling=Pooling.MEAN), weights, ("a", "b"), "pooling mean"),
         (BERT.with_layers((LayerShape(4, 2, 20),)), weights, ("a", "b"), "key/value"),
         (BERT, weights, ("a", "b"), "unexpected"),
+        (BERT.with_prefix([1]), weights, ("a", "b"), "bert has no prefix"),
     ]
     for shape, given, labels, reason in refused:
         with pytest.raises(CheckpointError, match=reason):

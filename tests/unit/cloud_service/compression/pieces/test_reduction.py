@@ -131,8 +131,10 @@ def test_added_tokens_are_still_found_in_a_text(tokenizers: dict[str, Tokenizer]
 def test_a_prompt_around_every_text_stays(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     tokenizers["byte_level"].save(str(tmp_path / "tokenizer.json"))
     prompted = prompt_tokenizer(tmp_path / "tokenizer.json", "please account: {text}\nrates:", max_length=60)
-    reduced = reduce_tokenizer(prompted, ["my card"], None)
-    assert source_ids_of(reduced, "my card") == prompted.encode("my card").ids
+    reduced = reduce_tokenizer(prompted.tokenizer, ["my card"], None, needed_ids=prompted.prefix)
+    assert source_ids_of(reduced, "my card") == prompted.tokenizer.encode("my card").ids
+    assert set(prompted.prefix) <= set(reduced.source_ids)
+    assert not set(prompted.prefix) <= set(reduce_tokenizer(prompted.tokenizer, ["my card"], None).source_ids)
     assert reduced.fidelity.faithful
 
 
