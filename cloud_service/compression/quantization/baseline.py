@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -70,15 +72,16 @@ def onnxruntime_dynamic_int8(graph: Path, sequences: Sequence[Sequence[int]], fo
     for old in folder.glob("model.onnx*"):
         old.unlink()  # else its weights would be appended to
     try:
-        quantize_dynamic(
-            graph,
-            written,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=True,
-            # It infers no type behind ONNX Runtime's own operators.
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},
-        )
+        with _unlogged():
+            quantize_dynamic(
+                graph,
+                written,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                use_external_data_format=True,
+                # It infers no type behind ONNX Runtime's own operators.
+                extra_options={"DefaultTensorType": TensorProto.FLOAT},
+            )
     except OSError as error:
         raise WriteError(written, str(error)) from error
     except Exception as error:  # its errors share no base of their own
@@ -91,3 +94,14 @@ def onnxruntime_dynamic_int8(graph: Path, sequences: Sequence[Sequence[int]], fo
 def _quantize_linears(model: nn.Module) -> nn.Module:
     quantize = cast("Callable[..., nn.Module]", torch.ao.quantization.quantize_dynamic)
     return quantize(model, {nn.Linear}, dtype=torch.qint8)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without the library's lines about every tensor, which it writes by the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
