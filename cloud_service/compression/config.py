@@ -107,7 +107,7 @@ class FullConfig(Section):
     """The model that the cloud runs: a checkpoint, trained on if `training` is there, or a new network.
 
     A checkpoint without a head for these labels needs `training`, or a `prompt` that holds `{text}` once;
-    the language model then scores the labels' words after it, and nothing is trained.
+    the language model then scores the labels' words after it. With both, training begins with those scores.
     """
 
     version: str = "1.0.0"
@@ -125,6 +125,10 @@ class FullConfig(Section):
             raise ValueError("a new network needs full.training")
         if self.prompt is not None and self.prompt.count("{text}") != 1:
             raise ValueError("prompt must hold {text} exactly once")
+        if self.prompt is not None and self.shape is not None:
+            raise ValueError("a prompt goes with a checkpoint: a new network has no language model")
+        if self.label_words and self.prompt is None:
+            raise ValueError("label_words goes with a prompt, after which they stand")
         return self
 
 

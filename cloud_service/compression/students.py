@@ -28,8 +28,8 @@ UNTAUGHT = History(())
 def make_teacher(workshop: Workshop, plan: TeacherConfig) -> Learner:
     """Fine-tune the teacher's checkpoint with cross-entropy on the train part."""
     folder = workshop.stage_folder("teacher", plan.checkpoint, plan.training)
-    learner = _from_checkpoint(workshop, "teacher", plan.checkpoint, folder)
-    return _taught(workshop, learner, (), plan.training)
+    checkpoint = open_checkpoint(plan.checkpoint, workshop.config.data.max_length)
+    return _taught(workshop, _imported(workshop, "teacher", checkpoint, folder), (), plan.training)
 
 
 def make_full(workshop: Workshop, teacher: Learner | None) -> Learner:
@@ -45,9 +45,8 @@ def make_full(workshop: Workshop, teacher: Learner | None) -> Learner:
     if plan.shape is not None and teacher is not None:
         learner = _new_full(workshop, plan.shape, plan.training, teacher)
     else:
-        assert plan.checkpoint is not None, "the configuration names a checkpoint or a shape"
-        folder = workshop.stage_folder("full", plan.checkpoint, plan.training, *_folders(workshop, teachers))
-        learner = _from_checkpoint(workshop, "full model", plan.checkpoint, folder)
+        inputs = (*_beginning(plan), plan.training, *_folders(workshop, teachers))
+        learner = _begun(workshop, plan, workshop.stage_folder("full", *inputs))
     return _taught(workshop, learner, teachers, plan.training)
 
 
@@ -96,25 +95,34 @@ def _taught(workshop: Workshop, learner: Learner, teachers: Sequence[Learner], p
     return Learner(learner.name, model, learner.tokenizer, learner.folder, history)
 
 
-def _from_checkpoint(workshop: Workshop, name: str, source: str, folder: Path) -> Learner:
-    checkpoint = open_checkpoint(source, workshop.config.data.max_length)
+def _imported(workshop: Workshop, name: str, checkpoint: Checkpoint, folder: Path) -> Learner:
     model = classifier_from(checkpoint, workshop.splits.labels, workshop.config.seed)
     return Learner(name, model, open_tokenizer(checkpoint, workshop.config.data.max_length), folder, UNTAUGHT)
 
 
 def _ready_full(workshop: Workshop, plan: FullConfig) -> Learner:
-    assert plan.checkpoint is not None, "the configuration asks for training where there is no checkpoint"
-    checkpoint = open_checkpoint(plan.checkpoint, workshop.config.data.max_length)
-    folder = workshop.stage_folder("full", plan.checkpoint, plan.prompt, *sorted(plan.label_words.values()))
+    folder = workshop.stage_folder("full", *_beginning(plan))
+    learner = _begun(workshop, plan, folder)
+    return untrained(workshop, learner.name, learner.model, learner.tokenizer, folder)
+
+
+def _beginning(plan: FullConfig) -> list[str | None]:
+    """What decides how the network begins."""
+    words = [f"{label}={word}" for label, word in sorted(plan.label_words.items())]
+    return [plan.checkpoint] if plan.prompt is None else [plan.checkpoint, plan.prompt, *words]
+
+
+def _begun(workshop: Workshop, plan: FullConfig, folder: Path) -> Learner:
+    """The checkpoint behind its prompt, or with its own head, or with a fresh one where it will be trained."""
+    assert plan.checkpoint is not None, "the configuration names a checkpoint or a shape"
+    max_length, labels = workshop.config.data.max_length, workshop.splits.labels
+    checkpoint = open_checkpoint(plan.checkpoint, max_length)
     if plan.prompt is not None:
-        model, tokenizer = prompted_classifier(
-            checkpoint, plan, workshop.splits.labels, workshop.config.data.max_length
-        )
-    else:
-        _check_labels(checkpoint, plan.checkpoint, workshop.splits.labels)
-        model = classifier_from(checkpoint, workshop.splits.labels, workshop.config.seed)
-        tokenizer = open_tokenizer(checkpoint, workshop.config.data.max_length)
-    return untrained(workshop, "full model", model, tokenizer, folder)
+        model, tokenizer = prompted_classifier(checkpoint, plan, labels, max_length)
+        return Learner("full model", model, tokenizer, folder, UNTAUGHT)
+    if plan.training is None:
+        _check_labels(checkpoint, plan.checkpoint, labels)
+    return _imported(workshop, "full model", checkpoint, folder)
 
 
 def _check_labels(checkpoint: Checkpoint, source: str, labels: tuple[str, ...]) -> None:

@@ -49,7 +49,8 @@ def next_token_logits(checkpoint: Checkpoint, ids: list[int]) -> np.ndarray:
     tied = weights["body.embed_tokens.weight"]
     head = {"head.weight": tied, "head.bias": torch.zeros(len(tied))}
     with torch.inference_mode():
-        return classifier_of(checkpoint.shape, weights | head)(pad_batch([ids]))[0].numpy()
+        logits: np.ndarray = classifier_of(checkpoint.shape, weights | head)(pad_batch([ids]))[0].numpy()
+    return logits
 
 
 def test_five_commands_lead_to_a_device_that_answers(stored: Path) -> None:

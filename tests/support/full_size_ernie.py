@@ -20,7 +20,8 @@ _SYLLABLES = [consonant + vowel for consonant in "bcdfghklmnprstvz" for vowel in
 def write_full_size_ernie(folder: Path, seed: int = 0) -> None:
     """Write config, weights in bfloat16 and a tokenizer into `folder`."""
     torch.manual_seed(seed)
-    Ernie4_5ForCausalLM(Ernie4_5Config()).to(torch.bfloat16).save_pretrained(folder)
+    model = Ernie4_5ForCausalLM(Ernie4_5Config(dtype=torch.bfloat16)).bfloat16()
+    model.save_pretrained(folder)
     _tokenizer(seed).save(str(folder / "tokenizer.json"))
 
 

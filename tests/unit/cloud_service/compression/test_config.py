@@ -35,6 +35,8 @@ def test_the_shipped_configuration_is_read_and_its_folders_are_beside_it() -> No
         ("head_size = 32", "head_size = 24", r"full\.shape\.head_size: .*multiple of 16"),
         ("error_alpha = 0.05", "error_alpha = 0.04", "error_alpha must be one of alphas"),
         ("learning_rate = 1e-4", "learning_rate = nan", r"teacher\.training\.learning_rate"),
+        ("[full.shape]", 'prompt = "{text}:"\n[full.shape]', "a new network has no language model"),
+        ("[full.shape]", "label_words = { a = 'b' }\n[full.shape]", "label_words goes with a prompt"),
         ('name = "banking77"', "name = banking77", "not valid TOML"),
     ],
 )

@@ -105,10 +105,10 @@ def byte_level(corpus: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def run_command(config: Path) -> int:
+def run_command(config: Path, step: str = "compress") -> int:
     parser = argparse.ArgumentParser()
     add_model_commands(parser.add_subparsers())
-    arguments = parser.parse_args(["model", "compress", str(config), "--quiet", "--threads", "1"])
+    arguments = parser.parse_args(["model", step, str(config), "--quiet", "--threads", "1"])
     code: int = arguments.handler(arguments)
     return code
 
@@ -177,3 +177,15 @@ def test_no_precision_failed_and_the_card_tells_of_the_prompt(compressed: Compre
     length = MAX_LENGTH - compressed.edge.manifest.preprocessing.max_tokens
     card = (compressed.edge.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"the {length} tokens with which every prompt begins" in card
+
+
+def test_training_begins_with_what_the_prompt_scores(compressed: Compressed) -> None:
+    training = "[full.training]\nepochs = 1\nlearning_rate = 1e-9\nhead_learning_rate = 1e-9\n[vocabulary]"
+    config = compressed.folder / "trained.toml"
+    text = CONFIG.replace("[vocabulary]", training).replace('"work"', '"trained"')
+    config.write_text(text, encoding="utf-8")
+    assert run_command(config, "train") == 0
+    (trained,) = compressed.folder.glob("trained/full-*/checkpoint")
+    (untrained,) = compressed.folder.glob("work/full-*/checkpoint")
+    texts = [compressed.whole_ids(text) for text in UNSEEN]
+    np.testing.assert_allclose(whole_logits(trained, texts), whole_logits(untrained, texts), atol=1e-3)
