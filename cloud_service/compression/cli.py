@@ -12,6 +12,7 @@ from cloud_service.compression.errors import MAKE_ROOM, is_for_want_of_room
 from shared.errors import ConfigurationError, TandemError
 
 if TYPE_CHECKING:
+    from cloud_service.compression.config import CompressConfig
     from cloud_service.compression.pipeline import Made
 
 DEFAULT_CONFIG = Path("deploy/demo/models.toml")
@@ -32,17 +33,29 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     actions = model.add_subparsers(dest="action", required=True)
     for name, (_, what) in STEPS.items():
         step = actions.add_parser(name, help=what, description=f"{what}. Resumes where an earlier run was stopped.")
-        step.add_argument("config", nargs="?", type=Path, default=DEFAULT_CONFIG, help=f"default: {DEFAULT_CONFIG}")
-        step.add_argument("--seed", type=int, help="in place of the configuration's")
-        step.add_argument("--threads", type=int, default=0, help="CPU threads for torch (default: torch's own choice)")
-        step.add_argument("--quiet", action="store_true", help="no progress bars")
+        _add_run_options(step)
         step.set_defaults(handler=run_step)
+    probes = actions.add_parser(
+        "probes",
+        help="write the probe kit that a device records its latency table with",
+        description="Does what comes before pruning's end, where it is not done yet, then writes a folder to copy.",
+    )
+    _add_run_options(probes)
+    probes.add_argument("--out", type=Path, help="default: the folder `probes` in the work folder")
+    probes.set_defaults(handler=run_probes)
     imported = actions.add_parser(
         "import", help="read a checkpoint and say what it is", description="Reads every tensor; never unpickles."
     )
     imported.add_argument("folder", help="a folder as save_pretrained writes it, or package:NAME")
     imported.add_argument("--max-length", type=int, help="tokens that texts may have (default: what it can take)")
     imported.set_defaults(handler=run_import)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", nargs="?", type=Path, default=DEFAULT_CONFIG, help=f"default: {DEFAULT_CONFIG}")
+    command.add_argument("--seed", type=int, help="in place of the configuration's")
+    command.add_argument("--threads", type=int, default=0, help="CPU threads for torch (default: torch's own choice)")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def run_step(arguments: argparse.Namespace) -> int:
@@ -52,6 +65,15 @@ def run_step(arguments: argparse.Namespace) -> int:
         return _summary(_make(arguments))
 
     return _reported(arguments.action, work)
+
+
+def run_probes(arguments: argparse.Namespace) -> int:
+    """Carry out `model probes`."""
+
+    def work() -> str:
+        return f"probe kit: {_write_probes(arguments)}\n"
+
+    return _reported("probes", work)
 
 
 def run_import(arguments: argparse.Namespace) -> int:
@@ -89,21 +111,43 @@ def _one_line(error: Exception) -> str:
 def _make(arguments: argparse.Namespace) -> Made:
     from cloud_service.compression.config import load_config
 
-    config = load_config(arguments.config)
-    if arguments.seed is not None:
-        config = config.model_copy(update={"seed": arguments.seed})
+    config = _seeded(load_config(arguments.config), arguments)
     try:
-        import torch
-
         from cloud_service.compression.pipeline import Step, compress
         from cloud_service.compression.progress import progress_report
     except ImportError as error:
         raise _needs_packages(error) from error
-    if arguments.threads > 0:
-        torch.set_num_threads(arguments.threads)
+    _use_threads(arguments.threads)
     until, _ = STEPS[arguments.action]
     with progress_report(arguments.quiet) as report:
         return compress(config, report, Step(until))
+
+
+def _write_probes(arguments: argparse.Namespace) -> Path:
+    from cloud_service.compression.config import load_config
+
+    config = _seeded(load_config(arguments.config), arguments)
+    try:
+        from cloud_service.compression.pipeline import write_probes
+        from cloud_service.compression.progress import progress_report
+    except ImportError as error:
+        raise _needs_packages(error) from error
+    _use_threads(arguments.threads)
+    folder: Path = arguments.out or config.work_dir / "probes"
+    with progress_report(arguments.quiet) as report:
+        write_probes(config, report, folder)
+    return folder
+
+
+def _seeded(config: CompressConfig, arguments: argparse.Namespace) -> CompressConfig:
+    return config if arguments.seed is None else config.model_copy(update={"seed": arguments.seed})
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    if count > 0:
+        torch.set_num_threads(count)
 
 
 def _needs_packages(error: ImportError) -> ConfigurationError:

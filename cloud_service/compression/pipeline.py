@@ -16,15 +16,19 @@ from cloud_service.compression.final_figures import evaluate_models
 from cloud_service.compression.latency import latency_of_shape
 from cloud_service.compression.model_card import CardFacts, edge_card, full_card
 from cloud_service.compression.package import ShippedPair, calibrate_gate, draft_bundle, export_pair, predict
-from cloud_service.compression.precision_search import Tuned, check_tuning, search_precisions
+from cloud_service.compression.precision_search import Tuned, check_tuning, offered_precisions, search_precisions
 from cloud_service.compression.progress import ProgressReport
+from cloud_service.compression.quantization.plan import form_of
 from cloud_service.compression.quantizing import Bench, open_bench, run_menu
 from cloud_service.compression.shrinking import Pruned, cut_vocabulary, prune_model
 from cloud_service.compression.sources import write_model
 from cloud_service.compression.students import make_full, make_teacher, recover
+from cloud_service.compression.tuning.probes import PROBE_RANGES, write_probe_kit
+from cloud_service.compression.tuning.products import products_of
 from cloud_service.compression.workshop import Learner, Workshop, open_workshop
 from shared.bundle import BundleDraft, Role, Tier, write_bundle
 from shared.gate import Gate
+from shared.probes import ProbeKit
 
 CARD_NAME = "MODEL_CARD.md"
 
@@ -77,6 +81,23 @@ def compress(config: CompressConfig, progress: ProgressReport, until: Step = Ste
     return made
 
 
+def write_probes(config: CompressConfig, progress: ProgressReport, folder: Path) -> ProbeKit:
+    """Write the probe kit of the pruned network, by which a device records what its products take there.
+
+    Does the steps up to pruning where they are not done yet. The table in `config.tuning` may not be there yet.
+
+    Raises:
+        DatasetError, CheckpointError, WriteError, OSError: see `compress`.
+        ExportError: the folder cannot be written.
+        ConfigurationError: the configuration names a precision that does not exist.
+    """
+    workshop = open_workshop(config, progress)
+    learner = _Run(workshop, Diary(workshop), Step.PACKAGE).pruned()
+    products = products_of(learner.model.shape, learner.model.label_count)
+    formats = {precision.name: form_of(precision, PROBE_RANGES) for precision in offered_precisions(config.tuning)}
+    return write_probe_kit(config.name, products, formats, folder, config.seed)
+
+
 class _Done(Exception):
     """The last step that was asked for is done."""
 
@@ -94,6 +115,11 @@ class _Run:
             return Made(self._diary.page, self._package(*self._evaluate()))
         except _Done:
             return Made(self._diary.page)
+
+    def pruned(self) -> Learner:
+        """The pruned model, before it recovers."""
+        *_, found = self._prune()
+        return found.learner
 
     def _train(self) -> tuple[Learner | None, Learner]:
         plan = self._workshop.config.teacher

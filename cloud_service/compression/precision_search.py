@@ -66,7 +66,7 @@ def check_tuning(config: TuningConfig) -> None:
         ConfigurationError: the configuration names a precision that does not exist.
         MeasurementError: the latency table cannot be read.
     """
-    _offered(config)
+    offered_precisions(config)
     if config.latency_table is not None:
         read_latency_table(config.latency_table)
 
@@ -142,14 +142,19 @@ def _outcome(found: Judgement, latency_ms: float) -> Outcome:
 
 def _space(bench: Bench, config: TuningConfig) -> SearchSpace:
     """Products may have any precision offered; the embedding table none that only changes arithmetic."""
-    offered = [precision.name for precision in _offered(config)]
+    offered = [precision.name for precision in offered_precisions(config)]
     products = product_names(bench.learner.model.shape)
     tables = [name for name in (FP32.name, Scheme.INT8_DYNAMIC.value) if name in offered]
     choices = {name: tuple(tables if is_table(name) else offered) for name in products}
     return SearchSpace(choices, dict.fromkeys(products, FP32.name))
 
 
-def _offered(config: TuningConfig) -> tuple[Precision, ...]:
+def offered_precisions(config: TuningConfig) -> tuple[Precision, ...]:
+    """What products may be kept in, FP32 first.
+
+    Raises:
+        ConfigurationError: the configuration names a precision that does not exist.
+    """
     known = {precision.name: precision for precision in OFFERED}
     if not config.choices:
         return OFFERED

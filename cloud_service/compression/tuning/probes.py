@@ -10,13 +10,17 @@ from onnx import TensorProto, helper
 
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.formats import WeightFormat
+from cloud_service.compression.graphs.static import ActivationRange
 from cloud_service.compression.graphs.writer import GraphWriter
 from cloud_service.compression.tuning.products import NetworkProduct
 from shared.documents import canonical_json
 from shared.probes import INDEX_NAME, PROBE_INPUT, Probe, ProbeKit, Product, Unsupported
 
 PROBE_PRODUCT = "product.weight"
-"""The product's name in every probe: give this name a range in a format that wants calibrated ranges."""
+"""The product's name in every probe."""
+
+PROBE_RANGES = {PROBE_PRODUCT: ActivationRange(-4.0, 4.0)}
+"""For formats that want calibrated ranges; the time does not depend on them."""
 
 _OUTPUT = "y"
 _OVERHEAD = "overhead"
