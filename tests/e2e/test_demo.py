@@ -91,7 +91,7 @@ def test_the_report_on_our_own_traffic_adds_up(own_traffic: tuple[Report, Runnin
     check(report, len(read_questions(parse_arguments([]).input)))
     assert report["accuracy_questions"]["cascade"] + report["out_of_scope"]["questions"] == report["requests"]
     assert len(report["devices"]) == 3
-    assert report["model_versions"] == {"banking77": {"edge": ["1.0.0"], "cloud": ["1.0.0"]}}
+    assert report["model_versions"] == {"banking77": {"edge": ["1.1.0"], "cloud": ["1.1.0"]}}
 
 
 def test_most_questions_that_have_nothing_to_do_with_a_bank_are_not_kept(
