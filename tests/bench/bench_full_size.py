@@ -33,7 +33,7 @@ from cloud_service.compression.networks.shape import NetworkShape
 from tests.bench.bench_generation import FULL, LABELS, PRUNED, ROUNDS, against, timed_ms, turns
 from tests.bench.report import Figure, finish
 
-THREADS = 2
+THREADS, STEPS = 2, 3
 LENGTHS = (32, 64, 128)
 RATE_SIZE = 2048
 TORCH, TORCH_INT8 = "PyTorch FP32", "PyTorch dynamic INT8"
@@ -95,7 +95,7 @@ def speed_figures(folder: Path) -> list[Figure]:
     figures = []
     rate = mlas_rate()
     for length in LENGTHS:
-        taken = turns({name: _call(classify, length) for name, classify in rivals.items()})
+        taken = turns({name: _call(classify, length) for name, classify in rivals.items()}, STEPS)
         figures += against(TORCH, f"1 text of {length}", taken)
         shares = [operations(FULL, length) / (time_ms * 1e6) / rate for time_ms in taken[OURS]]
         figures.append(Figure.of(f"share of the INT8 rate, 1 text of {length}", [100 * share for share in shares], "%"))

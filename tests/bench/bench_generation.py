@@ -136,12 +136,12 @@ def prefixed(folder: Path) -> list[Figure]:
     return against("INT8 without prefix", "a text of 64", turns(calls), "at least 1.9")
 
 
-def turns(calls: Calls) -> dict[str, list[float]]:
-    """Median milliseconds of each call in each round; a round before the first warms up."""
+def turns(calls: Calls, steps: int = STEPS) -> dict[str, list[float]]:
+    """Median milliseconds of `steps` runs of each call in each round; a round before the first warms up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-1, ROUNDS):
         for name, call in calls.items():
-            median_ms = statistics.median(timed_ms(call) for _ in range(STEPS))
+            median_ms = statistics.median(timed_ms(call) for _ in range(steps))
             if number >= 0:
                 taken[name].append(median_ms)
     return taken
