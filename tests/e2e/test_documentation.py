@@ -32,7 +32,7 @@ def test_the_first_steps_of_the_readme_print_json(line: str) -> None:
 
 
 def test_the_configurations_of_the_user_guide_are_valid(tmp_path: Path) -> None:
-    agent, cloud, _ = blocks(GUIDE, "toml")
+    agent, cloud, *_ = blocks(GUIDE, "toml")
     (tmp_path / "agent.toml").write_text(agent, encoding="utf-8")
     (tmp_path / "cloud.toml").write_text(cloud, encoding="utf-8")
     assert load_agent_settings(tmp_path / "agent.toml").device_id == "press-line-7"
