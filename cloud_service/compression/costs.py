@@ -64,9 +64,8 @@ class NetworkCost:
 def network_cost(shape: NetworkShape, label_count: int, tokens: int) -> NetworkCost:
     """What `shape` with a head of `label_count` labels costs for one text of `tokens` tokens.
 
-    Matrix products and attention scores are counted. Where the head reads one token's state, everything
-    after the last layer's attention runs for that token alone. Of a prefix, which `tokens` does not count,
-    attention alone runs.
+    Matrix products and attention scores are counted. Where the head reads one token's state, of the last layer
+    keys and values alone are computed for all tokens. A prefix, which `tokens` does not count, is attended to.
     """
     last = len(shape.layers) - 1
     single = shape.pooling is not Pooling.MEAN
@@ -90,18 +89,22 @@ def _layer_cost(shape: NetworkShape, layer: LayerShape, tokens: int, tokens_afte
     keys = layer.key_value_heads * shape.head_size
     hidden = shape.hidden_size
     into, out = hidden * (query + 2 * keys), query * hidden
+    prefix = len(shape.prefix)
     if shape.family is Family.ERNIE:
-        whole = len(shape.prefix) + tokens
-        scores = whole * (whole + 1) * query  # causal: a token sees itself and what is before it
+        # Causal: a token sees itself and what is before it, the last one everything.
+        seen = prefix + tokens if tokens_after == 1 else tokens * prefix + tokens * (tokens + 1) // 2
         ffn, other = 3 * hidden * layer.ffn_size, 2 * hidden
     else:
-        scores = 2 * tokens * tokens * query
+        seen = tokens * tokens_after
         ffn, other = 2 * hidden * layer.ffn_size, query + 2 * keys + layer.ffn_size + 6 * hidden
     return LayerCost(
         parameters=into + out + ffn + other,
-        attention_multiply_accumulates=tokens * into + scores + tokens_after * out,
+        attention_multiply_accumulates=2 * tokens * hidden * keys
+        + tokens_after * hidden * query
+        + 2 * seen * query
+        + tokens_after * out,
         ffn_multiply_accumulates=tokens_after * ffn,
-        prefix_values=2 * keys * len(shape.prefix),
+        prefix_values=2 * keys * prefix,
     )
 
 

@@ -93,6 +93,7 @@ def _load(job: Job) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as on a device
     return onnxruntime.InferenceSession(job["graph"], options, providers=["CPUExecutionProvider"])
 
 

@@ -95,16 +95,13 @@ class _Builder:
     def _attention(self, hidden: str, index: int, first_token: bool) -> str:
         """Of all tokens, or of the first alone: [batch, sequence or 1, heads · head_size]."""
         name = f"encoder.layer.{index}.attention.self"
-        parts = ("query", "key", "value")
-        weight = np.concatenate([self._array(f"{name}.{part}.weight") for part in parts])
-        bias = np.concatenate([self._array(f"{name}.{part}.bias") for part in parts])
-        packed = self.form.matmul(self.graph, hidden, f"{name}.qkv.weight", weight.T)
-        outputs = [f"{name}/{part}" for part in parts]
-        self.graph.nodes_of("Split", [packed], outputs, axis=-1, num_outputs=3)
-        query = self._first_token(outputs[0], f"{name}/query") if first_token else outputs[0]
+        asking = self._first_token(hidden, f"{name}/query") if first_token else hidden
+        query = self._product(asking, f"{name}.query")
+        key, value = (self._product(hidden, f"{name}.{part}") for part in ("key", "value"))
+        bias = np.concatenate([self._array(f"{name}.{part}.bias") for part in ("query", "key", "value")])
         return self.graph.node(
             "MultiHeadAttention",
-            [query, *outputs[1:], self.graph.weight(f"{name}.qkv.bias", bias), "key_mask"],
+            [query, key, value, self.graph.weight(f"{name}.qkv.bias", bias), "key_mask"],
             f"{name}/out",
             domain=CONTRIB,
             num_heads=self.shape.layers[index].attention_heads,

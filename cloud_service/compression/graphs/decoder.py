@@ -1,7 +1,6 @@
 """ERNIE-4.5's decoder layers as graph nodes: what classifying and generating have in common.
 
-Fused RMS norms, grouped-query attention with rotary embedding inside, one product for query, key and
-value and one for the feed-forward's gate and up. What attention sees of earlier tokens is the caller's.
+Fused RMS norms, grouped-query attention, rotary embedding. What attention sees of earlier tokens is the caller's.
 """
 
 from __future__ import annotations
@@ -21,14 +20,29 @@ from cloud_service.compression.networks.shape import NetworkShape
 EMBEDDINGS = "embed_tokens.weight"
 
 
+@dataclass(frozen=True)
+class Projected:
+    """One layer's query, key and value, float32 [batch, sequence, heads or kv heads * head_size], not yet rotated.
+
+    `of_last`: the query is each row's last token's alone, [batch, 1, heads * head_size].
+    """
+
+    query: str
+    key: str
+    value: str
+    of_last: bool = False
+
+
 class Attention(Protocol):
     """Attention of one kind: over the tokens given alone, after a cache, or after a constant prefix."""
 
-    def attend(self, graph: GraphWriter, packed: str, index: int) -> str:
-        """What layer `index` attends to, float32 [batch, sequence, heads * head_size].
+    @property
+    def takes_last_query(self) -> bool:
+        """Whether a query may be of the last token alone."""
+        ...
 
-        `packed`: its queries, keys and values side by side, [batch, sequence, (heads + 2 * kv heads) * head_size].
-        """
+    def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
+        """What layer `index` attends to, float32 [batch, queries, heads * head_size]."""
         ...
 
 
@@ -45,15 +59,16 @@ class DecoderLayers:
         """Normalised states, [batch, sequence, hidden].
 
         Where `last` names an index, int64 [batch, 1], only each row's state there: [batch, hidden]; of the
-        last layer, attention alone then runs for all tokens.
+        last layer, keys and values alone are then computed for all tokens, where the attention allows it.
         """
         residual = embedded
         normed = self._norm(residual, "layers.0.input_layernorm")
         for index in range(self._count):
-            attended = self._attention(normed, index)
             if last and index == self._count - 1:
-                attended = pick_token(self.graph, attended, last, "attended")
+                attended = self._last_attention(normed, index, last)
                 residual = pick_token(self.graph, residual, last, "residual")
+            else:
+                attended = self._attention(normed, normed, index)
             attended = self._project(attended, f"layers.{index}.self_attn.o_proj")
             normed, residual = self._skip_norm(attended, residual, f"layers.{index}.post_attention_layernorm")
             output = self._feed_forward(normed, index)
@@ -67,21 +82,27 @@ class DecoderLayers:
     def _norm_after(self, index: int) -> str:
         return "norm" if index == self._count - 1 else f"layers.{index + 1}.input_layernorm"
 
-    def _attention(self, x: str, index: int) -> str:
+    def _attention(self, asking: str, x: str, index: int) -> str:
+        """Queries of the states `asking`, over keys and values of the states `x`."""
         name = f"layers.{index}.self_attn"
-        parts = [self.source.weights[f"body.{name}.{part}_proj.weight"] for part in "qkv"]
-        packed = self.form.matmul(self.graph, x, f"{name}.qkv_proj.weight", np.concatenate(parts).T)
-        return self.attention.attend(self.graph, packed, index)
+        query = self._project(asking, f"{name}.q_proj")
+        key, value = (self._project(x, f"{name}.{part}_proj") for part in "kv")
+        return self.attention.attend(self.graph, Projected(query, key, value, asking != x), index)
+
+    def _last_attention(self, x: str, index: int, last: str) -> str:
+        """What each row's last token attends to, [batch, heads * head_size]."""
+        if not self.attention.takes_last_query:
+            return pick_token(self.graph, self._attention(x, x, index), last, "attended")
+        axes = self.graph.constant("axes.sequence", np.array([1], np.int64))
+        asking = self.graph.node("Unsqueeze", [pick_token(self.graph, x, last, "asking"), axes], "asking")
+        return self.graph.node("Squeeze", [self._attention(asking, x, index), axes], "attended/last")
 
     def _feed_forward(self, x: str, index: int) -> str:
         name = f"layers.{index}.mlp"
-        parts = [self.source.weights[f"body.{name}.{part}_proj.weight"] for part in ("gate", "up")]
-        both = self.form.matmul(self.graph, x, f"{name}.gate_up_proj.weight", np.concatenate(parts).T)
-        self.graph.nodes_of("Split", [both], [f"{name}/gate", f"{name}/up"], axis=-1, num_outputs=2)
+        gate, up = (self._project(x, f"{name}.{part}_proj") for part in ("gate", "up"))
         # QuickGelu with alpha 1 is SiLU.
-        gate = self.graph.node("QuickGelu", [f"{name}/gate"], f"{name}/silu", domain=CONTRIB, alpha=1.0)
-        product = self.graph.node("Mul", [gate, f"{name}/up"], f"{name}/gated")
-        return self._project(product, f"{name}.down_proj")
+        activated = self.graph.node("QuickGelu", [gate], f"{name}/silu", domain=CONTRIB, alpha=1.0)
+        return self._project(self.graph.node("Mul", [activated, up], f"{name}/gated"), f"{name}.down_proj")
 
     def _project(self, x: str, name: str) -> str:
         return self.form.matmul(self.graph, x, f"{name}.weight", self.source.weights[f"body.{name}.weight"].T)
@@ -104,32 +125,6 @@ class DecoderLayers:
 
     def _norm_scale(self, name: str) -> str:
         return self.graph.weight(f"{name}.weight", self.source.weights[f"body.{name}.weight"])
-
-
-def grouped_query_attention(
-    graph: GraphWriter,
-    packed: str,
-    shape: NetworkShape,
-    index: int,
-    past: tuple[str, str] = ("", ""),
-    present: tuple[str, str] | None = None,
-) -> str:
-    """Causal attention of layer `index`; `seqlens_k`, `total_length` and the rotary tables are in the graph already.
-
-    `past` and `present` name keys and values, float32 [batch, kv_heads, tokens, head_size].
-    """
-    name, layer = f"layers.{index}.self_attn", shape.layers[index]
-    graph.nodes_of(
-        "GroupQueryAttention",
-        [packed, "", "", *past, "seqlens_k", "total_length", "rotary.cos", "rotary.sin"],
-        [f"{name}/out", *(present or (f"{name}/keys", f"{name}/values"))],
-        domain=CONTRIB,
-        num_heads=layer.attention_heads,
-        kv_num_heads=layer.key_value_heads,
-        do_rotary=1,
-        rotary_interleaved=1,
-    )
-    return f"{name}/out"
 
 
 def valid_lengths(graph: GraphWriter) -> str:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from onnx import TensorProto, helper
 
 from cloud_service.compression.graphs.decoder import (
     EMBEDDINGS,
     Attention,
     DecoderLayers,
-    axis_length,
-    grouped_query_attention,
+    Projected,
     less_one,
     rotary_tables,
     valid_lengths,
 )
 from cloud_service.compression.graphs.formats import WeightFormat
 from cloud_service.compression.graphs.source import GraphSource
-from cloud_service.compression.graphs.writer import GraphFiles, GraphWriter
+from cloud_service.compression.graphs.writer import CONTRIB, GraphFiles, GraphWriter
 from cloud_service.compression.networks.shape import NetworkShape
 
 
@@ -34,10 +34,23 @@ def write_graph(source: GraphSource, form: WeightFormat, folder: Path) -> GraphF
     """
     graph = GraphWriter(f"ernie4_5-classifier-{form.name}")
     last = less_one(graph, valid_lengths(graph), "last")
-    attention_lengths(graph, last, axis_length(graph, "input_ids", "sequence_length"))
     rotary_tables(graph, source.shape)
-    label_head(source, form, graph, OwnTokens(source.shape), last)
+    positions = Positions(graph.constant("positions", np.array([0], np.int64)), last, valid_tokens(graph))
+    label_head(source, form, graph, OwnTokens(source.shape, positions), last)
     return save_classifier(graph, source, folder)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where a row's tokens stand, by names in the graph.
+
+    `first` int64 [1]: the position of the first token given. `last` int64 [batch, 1]: that of the last valid one.
+    `valid` bool [batch, 1, 1, tokens]: which tokens the last one may attend to, a prefix's among them.
+    """
+
+    first: str
+    last: str
+    valid: str
 
 
 @dataclass(frozen=True)
@@ -45,17 +58,53 @@ class OwnTokens:
     """Attention over the tokens given, and nothing before them."""
 
     shape: NetworkShape
+    positions: Positions
+    takes_last_query: bool = True
 
-    def attend(self, graph: GraphWriter, packed: str, index: int) -> str:
+    def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""
-        return grouped_query_attention(graph, packed, self.shape, index)
+        return causal_attention(graph, projected, self.shape, index, self.positions)
 
 
-def attention_lengths(graph: GraphWriter, last: str, total: str) -> None:
-    """`seqlens_k` and `total_length` as the attention wants them, from positions [batch, 1] and a length [1]."""
-    graph.node("Cast", [last], "seqlens_k", to=TensorProto.INT32)
-    flat = graph.node("Squeeze", [total], f"{total}/scalar")
-    graph.node("Cast", [flat], "total_length", to=TensorProto.INT32)
+def causal_attention(
+    graph: GraphWriter,
+    projected: Projected,
+    shape: NetworkShape,
+    index: int,
+    positions: Positions,
+    past: tuple[str, str] | None = None,
+) -> str:
+    """Grouped-query attention of layer `index`, [batch, queries, heads * head_size].
+
+    The rotary tables are in the graph already.
+    `past` names keys, rotated, and values that stand before all others, float32 [batch, kv_heads, tokens,
+    head_size]. Rows are padded on the right, so what is causal attends to no padding.
+    """
+    name, layer = f"layers.{index}.self_attn", shape.layers[index]
+    asked = positions.last if projected.of_last else positions.first
+    query = _rotate(graph, projected.query, asked, f"{name}/query")
+    key = _rotate(graph, projected.key, positions.first, f"{name}/key")
+    mask = positions.valid if projected.of_last else ""
+    graph.nodes_of(
+        "Attention",
+        [query, key, projected.value, mask, *(past or ())],
+        [f"{name}/out", *((f"{name}/keys", f"{name}/values") if past else ())],
+        q_num_heads=layer.attention_heads,
+        kv_num_heads=layer.key_value_heads,
+        is_causal=0 if projected.of_last else 1,
+    )
+    return f"{name}/out"
+
+
+def _rotate(graph: GraphWriter, x: str, positions: str, output: str) -> str:
+    inputs = [x, positions, "rotary.cos", "rotary.sin"]
+    return graph.node("RotaryEmbedding", inputs, output, domain=CONTRIB, interleaved=1)
+
+
+def valid_tokens(graph: GraphWriter, mask: str = "attention_mask") -> str:
+    """bool [batch, 1, 1, tokens] of a `mask`, int64 [batch, tokens]."""
+    axes = graph.constant("axes.heads", np.array([1, 2], np.int64))
+    return graph.node("Unsqueeze", [graph.node("Cast", [mask], "mask", to=TensorProto.BOOL), axes], "valid_tokens")
 
 
 def label_head(source: GraphSource, form: WeightFormat, graph: GraphWriter, attention: Attention, last: str) -> None:

@@ -14,17 +14,16 @@ from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.decoder import (
     EMBEDDINGS,
     DecoderLayers,
+    Projected,
     axis_length,
-    grouped_query_attention,
     less_one,
     rotary_tables,
     valid_lengths,
 )
-from cloud_service.compression.graphs.ernie import attention_lengths
 from cloud_service.compression.graphs.formats import Float32Weights, WeightFormat
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.vocabulary import BlockVocabulary, FloatVocabulary, VocabularyFormat
-from cloud_service.compression.graphs.writer import GraphFiles, GraphWriter, write_weights
+from cloud_service.compression.graphs.writer import CONTRIB, GraphFiles, GraphWriter, write_weights
 from cloud_service.compression.networks.shape import Family, NetworkShape
 
 LM_HEAD = "lm_head.weight"
@@ -122,7 +121,7 @@ def _generation_graph(
         raise ExportError(f"no network that generates: {source.shape.family.value}")
     graph = GraphWriter(f"ernie4_5-generator-{form.name}-{vocabulary.name}")
     last = less_one(graph, valid_lengths(graph), "last")
-    attention_lengths(graph, last, axis_length(graph, "attention_mask", "total"))
+    _attention_lengths(graph, last, axis_length(graph, "attention_mask", "total"))
     rotary_tables(graph, source.shape)
     newest = _last_of_new(graph, last) if last_token_only else None
     embedded = _lookup(source, graph, vocabulary)
@@ -137,11 +136,31 @@ class AfterCache:
 
     shape: NetworkShape
 
-    def attend(self, graph: GraphWriter, packed: str, index: int) -> str:
+    takes_last_query: bool = False
+
+    def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""
-        key, value = _cache_names("past_key_values", index)
-        present_key, present_value = _cache_names("present", index)
-        return grouped_query_attention(graph, packed, self.shape, index, (key, value), (present_key, present_value))
+        layer, name = self.shape.layers[index], f"layers.{index}.self_attn"
+        past, present = (_cache_names(kind, index) for kind in ("past_key_values", "present"))
+        asked = [projected.query, projected.key, projected.value]
+        graph.nodes_of(
+            "GroupQueryAttention",
+            [*asked, *past, "seqlens_k", "total_length", "rotary.cos", "rotary.sin"],
+            [f"{name}/out", *present],
+            domain=CONTRIB,
+            num_heads=layer.attention_heads,
+            kv_num_heads=layer.key_value_heads,
+            do_rotary=1,
+            rotary_interleaved=1,
+        )
+        return f"{name}/out"
+
+
+def _attention_lengths(graph: GraphWriter, last: str, total: str) -> None:
+    """`seqlens_k` and `total_length` as the attention wants them, from positions [batch, 1] and a length [1]."""
+    graph.node("Cast", [last], "seqlens_k", to=TensorProto.INT32)
+    flat = graph.node("Squeeze", [total], f"{total}/scalar")
+    graph.node("Cast", [flat], "total_length", to=TensorProto.INT32)
 
 
 def _last_of_new(graph: GraphWriter, last: str) -> str:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from cloud_service.compression.errors import ExportError
+from cloud_service.compression.graphs.session import open_session
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -31,15 +30,9 @@ class Cache:
 class GenerationSession:
     """One generator's graph, loaded. The cache is the caller's, so two graphs of one network may share it."""
 
-    def __init__(self, graph: Path, threads: int = 1) -> None:
-        """Raises: ExportError: ONNX Runtime does not take the graph."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no base of their own
-            raise ExportError(f"{graph}: ONNX Runtime does not load it: {error}") from error
+    def __init__(self, graph: Path, threads: int = 1, denormals_as_zero: bool = False) -> None:
+        """Raises: ExportError: ONNX Runtime does not take the graph. See `open_session`."""
+        self._session = open_session(graph, threads, denormals_as_zero)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._every_token = len(self._session.get_outputs()[0].shape) == 3
 

@@ -21,13 +21,19 @@ from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.decoder import (
     EMBEDDINGS,
     DecoderLayers,
-    axis_length,
-    grouped_query_attention,
+    Projected,
     less_one,
     rotary_tables,
     valid_lengths,
 )
-from cloud_service.compression.graphs.ernie import OwnTokens, attention_lengths, label_head, save_classifier
+from cloud_service.compression.graphs.ernie import (
+    OwnTokens,
+    Positions,
+    causal_attention,
+    label_head,
+    save_classifier,
+    valid_tokens,
+)
 from cloud_service.compression.graphs.formats import Float32Weights, WeightFormat
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.writer import GraphFiles, GraphWriter
@@ -51,82 +57,85 @@ def write_prefixed_graph(source: GraphSource, form: WeightFormat, folder: Path) 
     graph = GraphWriter(f"ernie4_5-classifier-{form.name}-prefix-{len(prefix)}")
     last = less_one(graph, valid_lengths(graph), "last")
     length = graph.constant("prefix.length", np.array([len(prefix)], np.int64))
-    own = axis_length(graph, "input_ids", "sequence_length")
-    attention_lengths(graph, graph.node("Add", [last, length], "position"), graph.node("Add", [own, length], "total"))
     rotary_tables(graph, source.shape)
-    _batch_axes(graph)
-    label_head(source, form, graph, AfterPrefix(source.shape, prefix_key_values(source)), last)
+    positions = Positions(length, graph.node("Add", [last, length], "position"), _valid_tokens(graph, len(prefix)))
+    _batch_size(graph)
+    label_head(source, form, graph, AfterPrefix(source.shape, positions, prefix_key_values(source)), last)
     return save_classifier(graph, source, folder)
 
 
 @dataclass(frozen=True)
 class AfterPrefix:
-    """Attention over the tokens given and a prefix that is the same for every row.
-
-    ONNX Runtime's attention takes a cache and several new tokens for a batch of one only. So the prefix
-    stands in front as further tokens, whose queries are zeros and whose results are cut off; for them,
-    attention is the only operator that runs.
-    """
+    """Attention over the tokens given and, before them, a prefix that is the same for every row."""
 
     shape: NetworkShape
-    key_values: Sequence[KeyValues]
+    positions: Positions
+    key_values: Sequence[tuple[KeyValues, KeyValues]]
+    takes_last_query: bool = True
 
-    def attend(self, graph: GraphWriter, packed: str, index: int) -> str:
+    def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""
-        name, kept = f"layers.{index}.self_attn", self.key_values[index]
-        width = self.shape.layers[index].attention_heads * self.shape.head_size
-        axes = graph.constant(f"prefix.queries.{width}", np.array([1, kept.shape[1], width], np.int64))
-        queries = graph.node("ConstantOfShape", [axes], f"{name}/prefix/queries")
-        stored = graph.weight(f"{name}.prefix", kept)
-        row = graph.node("Concat", [queries, stored], f"{name}/prefix/row", axis=-1)
-        rows = graph.node("Expand", [row, "prefix.batch"], f"{name}/prefix/rows")
-        whole = graph.node("Concat", [rows, packed], f"{name}/prefix/whole", axis=1)
-        attended = grouped_query_attention(graph, whole, self.shape, index)
-        cut = [attended, "prefix.length", "total", graph.constant("axes.sequence", np.array([1], np.int64))]
-        return graph.node("Slice", cut, f"{name}/prefix/after")
+        keys, values = (
+            self._rows(graph, f"layers.{index}.self_attn.prefix.{part}", kept)
+            for part, kept in zip(("keys", "values"), self.key_values[index], strict=True)
+        )
+        return causal_attention(graph, projected, self.shape, index, self.positions, (keys, values))
+
+    @staticmethod
+    def _rows(graph: GraphWriter, name: str, kept: KeyValues) -> str:
+        """`kept` [1, ...] for every row of the batch."""
+        sizes = graph.constant(f"prefix.sizes.{kept.shape[1]}", np.array(kept.shape[1:], np.int64))
+        axes = f"{sizes}/batch"
+        if not graph.makes(axes):
+            graph.node("Concat", ["batch_size", sizes], axes, axis=0)
+        return graph.node("Expand", [graph.weight(name, kept), axes], f"{name}/rows")
 
 
-def _batch_axes(graph: GraphWriter) -> None:
-    """`prefix.batch`: the axes to which one row's tensor is expanded for all rows."""
-    batch = graph.node("Shape", ["input_ids"], "batch_size", start=0, end=1)
-    same = graph.constant("axes.same", np.array([1, 1], np.int64))
-    graph.node("Concat", [batch, same], "prefix.batch", axis=0)
+def _batch_size(graph: GraphWriter) -> None:
+    graph.node("Shape", ["input_ids"], "batch_size", start=0, end=1)
 
 
-def prefix_key_values(source: GraphSource) -> list[KeyValues]:
-    """Each layer's keys and values of the prefix, before their rotation, side by side, computed in FP32.
+def _valid_tokens(graph: GraphWriter, prefix_length: int) -> str:
+    """As `valid_tokens`, with the prefix's tokens in front, all of which are."""
+    before = graph.constant("prefix.pads", np.array([0, prefix_length, 0, 0], np.int64))
+    one = graph.constant("prefix.valid", np.array(1, np.int64))
+    return valid_tokens(graph, graph.node("Pad", ["attention_mask", before, one], "prefix/mask"))
 
-    Each is float32 [1, prefix, 2 * kv_heads * head_size].
+
+def prefix_key_values(source: GraphSource) -> list[tuple[KeyValues, KeyValues]]:
+    """Each layer's keys, rotated, and values of the prefix, computed in FP32.
+
+    Both are float32 [1, kv_heads, prefix, head_size].
     """
-    prefix = source.shape.prefix
+    shape, tokens = source.shape, len(source.shape.prefix)
     graph = GraphWriter("prefix")
-    graph.constant("seqlens_k", np.array([[len(prefix) - 1]], np.int32))
-    graph.constant("total_length", np.array(len(prefix), np.int32))
-    rotary_tables(graph, source.shape)
-    noting = _Noting(OwnTokens(source.shape))
+    rotary_tables(graph, shape)
+    first = graph.constant("positions", np.array([0], np.int64))
+    noting = _Noting(OwnTokens(shape, Positions(first, first, "")))
     DecoderLayers(source, Float32Weights(), graph, noting).build("embedded", last=None)
-    rows = source.weights[f"body.{EMBEDDINGS}"][np.newaxis, list(prefix)]
+    rows = source.weights[f"body.{EMBEDDINGS}"][np.newaxis, list(shape.prefix)]
     given = helper.make_tensor_value_info("embedded", TensorProto.FLOAT, rows.shape)
-    wanted = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in noting.packed]
+    wanted = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in noting.names]
     with TemporaryDirectory() as temporary:
         files = graph.save(Path(temporary), [given], wanted)
         session = onnxruntime.InferenceSession(str(files.graph), providers=["CPUExecutionProvider"])
-        results = cast("list[KeyValues]", session.run(noting.packed, {"embedded": rows}))
-    widths = [layer.attention_heads * source.shape.head_size for layer in source.shape.layers]
-    return [packed[:, :, width:] for packed, width in zip(results, widths, strict=True)]
+        results = cast("list[KeyValues]", session.run(noting.names, {"embedded": rows}))
+    by_head = [value.reshape(1, tokens, -1, shape.head_size).transpose(0, 2, 1, 3) for value in results]
+    return list(zip(by_head[::2], by_head[1::2], strict=True))
 
 
 @dataclass(frozen=True)
 class _Noting:
-    """Attention as it is, with the names of what it was given."""
+    """Attention as it is, with the names of each layer's rotated keys and its values."""
 
     attention: OwnTokens
-    packed: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    takes_last_query: bool = False
 
-    def attend(self, graph: GraphWriter, packed: str, index: int) -> str:
+    def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""
-        self.packed.append(packed)
-        return self.attention.attend(graph, packed, index)
+        self.names.extend((f"layers.{index}.self_attn/key", projected.value))
+        return self.attention.attend(graph, projected, index)
 
 
 def _require_prefix(shape: NetworkShape) -> None:

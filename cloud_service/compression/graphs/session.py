@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import onnxruntime
@@ -17,18 +17,38 @@ from cloud_service.compression.errors import ExportError
 WARM_UP_RUNS = 10
 
 
+class TimedSession(Protocol):
+    """What can be timed beside others."""
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Logits, float32 [batch, labels]."""
+        ...
+
+
+def open_session(graph: Path, threads: int, denormals_as_zero: bool = False) -> onnxruntime.InferenceSession:
+    """Load a graph.
+
+    `denormals_as_zero` is how devices and the cloud compute: what attention masks would else end as denormals, which
+    are slow. ONNX Runtime sets it for the calling thread too, and for good, so not where torch trains.
+
+    Raises: ExportError: ONNX Runtime does not take it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.set_denormal_as_zero", str(int(denormals_as_zero)))
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base of their own
+        raise ExportError(f"{graph}: ONNX Runtime does not load it: {error}") from error
+
+
 class GraphSession:
     """One graph, loaded."""
 
-    def __init__(self, graph: Path, threads: int = 1) -> None:
-        """Raises: ExportError: ONNX Runtime does not take the graph."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no base of their own
-            raise ExportError(f"{graph}: ONNX Runtime does not load it: {error}") from error
+    def __init__(self, graph: Path, threads: int = 1, denormals_as_zero: bool = False) -> None:
+        """Raises: ExportError: ONNX Runtime does not take the graph. See `open_session`."""
+        self._session = open_session(graph, threads, denormals_as_zero)
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Logits, float32 [batch, labels]."""
@@ -47,10 +67,11 @@ class GraphSession:
 
 
 def median_latencies_ms(
-    sessions: Sequence[GraphSession],
+    sessions: Sequence[TimedSession],
     sequences: Sequence[Sequence[int]],
     rounds: int,
     random: np.random.Generator | None = None,
+    on_round: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Median time of one text in each session, milliseconds; sessions take turns within every round.
 
@@ -65,4 +86,6 @@ def median_latencies_ms(
             sessions[index].run(batch)
             if round_number >= 0:
                 times[index].append((time.perf_counter() - begin) * 1e3)
+        if round_number >= 0:
+            on_round()
     return [float(np.median(taken)) for taken in times]

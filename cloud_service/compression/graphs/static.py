@@ -14,6 +14,7 @@ from cloud_service.compression.graphs.formats import (
     lookup_int8_rows,
     quantize_symmetric,
 )
+from cloud_service.compression.graphs.products import product_of
 from cloud_service.compression.graphs.writer import CONTRIB, GraphWriter
 
 LEVELS = 255
@@ -55,10 +56,11 @@ class Int8Static:
         Raises:
             ExportError: the product has no calibrated range.
         """
-        if name not in self._ranges:
+        product = product_of(name)
+        if product not in self._ranges:
             raise ExportError(f"{name}: no calibrated range")
         quantized, scales = quantize_symmetric(weight, axis=0, limit=WEIGHT_LIMIT)
-        activation = self._ranges[name]
+        activation = self._ranges[product]
         levels, scale, zero = _quantize(graph, x, activation)
         weights = [graph.weight(name, quantized), scale, graph.weight(f"{name}.scale", scales[0]), zero]
         return graph.node("MatMulIntegerToFloat", [levels, *weights], f"{name}/out", domain=CONTRIB)

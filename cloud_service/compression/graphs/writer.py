@@ -18,7 +18,7 @@ from cloud_service.compression.errors import ExportError
 
 PAGE_BYTES = 4096
 SMALL_ALIGNMENT_BYTES = 64
-OPSET = 18
+OPSET = 23
 IR_VERSION = 10
 CONTRIB = "com.microsoft"
 LEAST_ONNXRUNTIME = "1.23.2"

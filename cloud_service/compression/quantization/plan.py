@@ -9,6 +9,7 @@ from enum import Enum
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.blocks import Blocks
 from cloud_service.compression.graphs.formats import Float16Storage, Float32Weights, Int8Dynamic, Matrix, WeightFormat
+from cloud_service.compression.graphs.products import product_of
 from cloud_service.compression.graphs.static import ActivationRange, Int8Static
 from cloud_service.compression.graphs.writer import GraphWriter
 from cloud_service.compression.networks.shape import Family, NetworkShape, Pooling
@@ -88,7 +89,7 @@ class PlannedWeights:
 
     def matmul(self, graph: GraphWriter, x: str, name: str, weight: Matrix) -> str:
         """See `WeightFormat`."""
-        return self._forms[self._plan.precision_of(name)].matmul(graph, x, name, weight)
+        return self._forms[self._plan.precision_of(product_of(name))].matmul(graph, x, name, weight)
 
     def lookup(self, graph: GraphWriter, ids: str, name: str, table: Matrix) -> str:
         """See `WeightFormat`."""

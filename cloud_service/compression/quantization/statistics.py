@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from cloud_service.compression.encoding import pad_batch
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.formats import Float32Weights, Matrix
+from cloud_service.compression.graphs.products import product_of
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.static import ActivationRange
 from cloud_service.compression.graphs.writer import GraphWriter
@@ -66,7 +67,9 @@ class ActivationStatistics:
         return {name: statistics.range(coverage) for name, statistics in self.products.items()}
 
 
-def collect_statistics(source: GraphSource, sequences: Sequence[Sequence[int]]) -> ActivationStatistics:
+def collect_statistics(
+    source: GraphSource, sequences: Sequence[Sequence[int]], on_text: Callable[[], None] = lambda: None
+) -> ActivationStatistics:
     """Run `sequences` of token ids one by one through the FP32 graph and keep what each product is given.
 
     Raises:
@@ -83,6 +86,7 @@ def collect_statistics(source: GraphSource, sequences: Sequence[Sequence[int]]) 
             feed = {"input_ids": batch.input_ids.numpy(), "attention_mask": batch.attention_mask().numpy()}
             for name, value in zip(inputs, session.run(list(inputs.values()), feed), strict=True):
                 gathered.setdefault(name, []).append(_TextInput.of(value, rows_per_text))
+            on_text()
     return ActivationStatistics({name: _summary(parts) for name, parts in gathered.items()})
 
 
@@ -97,7 +101,8 @@ class TappedWeights(Float32Weights):
 
     def matmul(self, graph: GraphWriter, x: str, name: str, weight: Matrix) -> str:
         """See `WeightFormat`."""
-        self.inputs[name] = x
+        # Where the query is one token's alone, key and value follow, whose input is every token's.
+        self.inputs[product_of(name)] = x
         return super().matmul(graph, x, name, weight)
 
 

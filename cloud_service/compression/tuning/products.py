@@ -11,7 +11,8 @@ from cloud_service.compression.networks.shape import Family, LayerShape, Network
 class NetworkProduct:
     """One product: activations [tokens, inputs] times weights [inputs, outputs].
 
-    `single`: it is computed for the one token that the head reads.
+    `single`: it is computed for the one token that the head reads. Where the query is, as in the last layer, the
+    product is that of key and value.
     """
 
     name: str
@@ -37,7 +38,7 @@ def products_of(shape: NetworkShape, label_count: int) -> tuple[NetworkProduct, 
 
 def _ernie_layer(shape: NetworkShape, layer: LayerShape, index: int, single: bool) -> list[NetworkProduct]:
     name, hidden, query = f"layers.{index}", shape.hidden_size, layer.attention_heads * shape.head_size
-    packed = query + 2 * layer.key_value_heads * shape.head_size
+    packed = (0 if single else query) + 2 * layer.key_value_heads * shape.head_size
     return [
         NetworkProduct(f"{name}.self_attn.qkv_proj.weight", hidden, packed, False),
         NetworkProduct(f"{name}.self_attn.o_proj.weight", query, hidden, single),
@@ -49,7 +50,7 @@ def _ernie_layer(shape: NetworkShape, layer: LayerShape, index: int, single: boo
 def _bert_layer(shape: NetworkShape, layer: LayerShape, index: int, single: bool) -> list[NetworkProduct]:
     name, hidden, query = f"encoder.layer.{index}", shape.hidden_size, layer.attention_heads * shape.head_size
     return [
-        NetworkProduct(f"{name}.attention.self.qkv.weight", hidden, 3 * query, False),
+        NetworkProduct(f"{name}.attention.self.qkv.weight", hidden, (2 if single else 3) * query, False),
         NetworkProduct(f"{name}.attention.output.dense.weight", query, hidden, single),
         NetworkProduct(f"{name}.intermediate.dense.weight", hidden, layer.ffn_size, single),
         NetworkProduct(f"{name}.output.dense.weight", layer.ffn_size, hidden, single),

@@ -22,11 +22,17 @@ def test_parameters_are_those_of_the_network_that_is_built(shape: NetworkShape) 
     assert network_cost(shape, 5, 16).parameters == built
 
 
-def test_arithmetic_after_the_last_attention_is_for_the_token_that_the_head_reads() -> None:
-    queries_and_keys = 16 * 32 * (8 + 2 * 4) * 16
-    scores = 16 * 17 * 8 * 16
-    after = 8 * 16 * 32 + 3 * 32 * 24 + 32 * 5
-    assert network_cost(ERNIE, 5, 16).multiply_accumulates == queries_and_keys + scores + after
+def test_of_the_last_layer_keys_and_values_alone_are_computed_for_all_tokens() -> None:
+    keys_and_values = 16 * 32 * (2 * 4) * 16
+    scores = 2 * 16 * 8 * 16
+    of_one_token = 32 * 8 * 16 + 8 * 16 * 32 + 3 * 32 * 24 + 32 * 5
+    assert network_cost(ERNIE, 5, 16).multiply_accumulates == keys_and_values + scores + of_one_token
+
+
+def test_before_the_last_layer_a_token_attends_to_itself_and_what_is_before_it() -> None:
+    one, two = network_cost(ERNIE, 5, 16), network_cost(ERNIE.with_layers(ERNIE.layers * 2), 5, 16)
+    products = 16 * 32 * (2 * 8 + 2 * 4) * 16 + 16 * 3 * 32 * 24
+    assert two.multiply_accumulates - one.multiply_accumulates == products + 16 * 17 * 8 * 16
 
 
 def test_a_mean_over_tokens_needs_every_token_to_the_end() -> None:
@@ -45,12 +51,13 @@ def test_eight_heads_of_twelve_do_two_thirds_of_attention() -> None:
     ]
 
 
-def test_of_a_prefix_attention_alone_runs_and_keys_and_values_are_kept() -> None:
-    prefixed, plain = network_cost(ERNIE.with_prefix([1, 2, 3]), 5, 13), network_cost(ERNIE, 5, 13)
-    more_scores = (16 * 17 - 13 * 14) * 8 * 16
+def test_a_prefix_is_attended_to_and_its_keys_and_values_are_kept() -> None:
+    two_layers = ERNIE.with_layers(ERNIE.layers * 2)
+    prefixed, plain = network_cost(two_layers.with_prefix([1, 2, 3]), 5, 13), network_cost(two_layers, 5, 13)
+    more_scores = 2 * 3 * (13 + 1) * 8 * 16
     assert prefixed.multiply_accumulates == plain.multiply_accumulates + more_scores
     assert prefixed.parameters == plain.parameters
-    assert prefixed.weight_bytes(1.0) == plain.weight_bytes(1.0) + 4 * 3 * 2 * 4 * 16
+    assert prefixed.weight_bytes(1.0) == plain.weight_bytes(1.0) + 2 * 4 * 3 * 2 * 4 * 16
 
 
 def test_bytes_follow_the_weights_format() -> None:

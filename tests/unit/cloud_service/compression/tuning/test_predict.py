@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.ernie import write_graph
 from cloud_service.compression.graphs.formats import Float32Weights, Int8Dynamic, Matrix, WeightFormat
+from cloud_service.compression.graphs.products import product_of
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.writer import GraphWriter
 from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
@@ -42,13 +43,18 @@ class Refusing(Float32Weights):
 
 
 class Recording(Float32Weights):
-    """Notes every product that a graph builder writes: its name and its weights' shape."""
+    """Notes the inputs and outputs of every product that a graph builder writes, and which matrices it is made of."""
 
     def __init__(self) -> None:
-        self.products: list[tuple[str, int, int]] = []
+        self.products: dict[str, tuple[int, int]] = {}
+        self.matrices: list[str] = []
 
     def matmul(self, graph: GraphWriter, x: str, name: str, weight: Matrix) -> str:
-        self.products.append((name, *weight.shape))
+        self.matrices.append(name)
+        (depth, width), (_, so_far) = weight.shape, self.products.get(product_of(name), (0, 0))
+        # The query of the last layer is one token's alone.
+        alone = name == f"layers.{len(ERNIE.layers) - 1}.self_attn.q_proj.weight"
+        self.products[product_of(name)] = depth, so_far + (0 if alone else width)
         return super().matmul(graph, x, name, weight)
 
 
@@ -83,7 +89,7 @@ def test_ernies_products_have_the_sizes_that_its_graph_has() -> None:
     assert len(products) == 3 * 4 + 1
     assert sizes["layers.0.self_attn.qkv_proj.weight"] == (32, (4 + 2 * 2) * 16, False)
     assert sizes["layers.0.mlp.down_proj.weight"] == (48, 32, False)
-    assert sizes["layers.2.self_attn.qkv_proj.weight"] == (32, 64, False)
+    assert sizes["layers.2.self_attn.qkv_proj.weight"] == (32, 32, False)
     assert sizes["layers.2.mlp.gate_up_proj.weight"] == (32, 64, True)
     assert sizes["head.weight"] == (32, 7, True)
 
@@ -91,7 +97,9 @@ def test_ernies_products_have_the_sizes_that_its_graph_has() -> None:
 def test_ernies_products_are_those_that_the_graph_builder_writes(tmp_path: Path) -> None:
     form = Recording()
     write_graph(GraphSource(ERNIE, ernie_weights(7)), form, tmp_path)
-    assert form.products == [(product.name, product.inputs, product.outputs) for product in products_of(ERNIE, 7)]
+    expected = {product.name: (product.inputs, product.outputs) for product in products_of(ERNIE, 7)}
+    assert form.products == expected and list(form.products) == list(expected)
+    assert len(form.matrices) == len(set(form.matrices)) == 3 * 7 + 1
 
 
 def test_berts_products_have_the_sizes_that_its_graph_has() -> None:
