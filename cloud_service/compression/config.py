@@ -65,7 +65,7 @@ class TrainingConfig(Section):
     warmup_ratio: Ratio = 0.1  # of all steps
     patience: Positive | None = None  # epochs without a better one until training stops early
     label_weight: Ratio = 1.0  # of cross-entropy; the rest is distillation, where there is a teacher
-    hidden_weight: float = Field(default=0.0, ge=0.0)  # of the pooled state's distance to the full model's
+    hidden_weight: float = Field(default=0.0, ge=0.0)  # of the pooled state's distance to the first teacher's
     distillation_temperature: float = Field(default=2.0, gt=0.0)
     augmented_copies: int = Field(default=0, ge=0)  # rewritten texts per original, each epoch
 
@@ -163,8 +163,8 @@ class PruneConfig(Section):
 
     @model_validator(mode="after")
     def _ratio_or_target(self) -> PruneConfig:
-        if self.target is not None and (self.keep_ratio < 1.0 or self.ffn_keep_ratio < 1.0):
-            raise ValueError("a target allots by itself: leave out keep_ratio and ffn_keep_ratio")
+        if self.target is not None and (self.keep_ratio < 1.0 or self.ffn_keep_ratio < 1.0 or self.layers is not None):
+            raise ValueError("a target allots by itself: leave out keep_ratio, ffn_keep_ratio and layers")
         return self
 
 

@@ -10,7 +10,7 @@ import csv
 import hashlib
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,13 @@ class Splits:
     unlabelled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def digest(self) -> str:
+        """SHA-256 over all that making a model reads, hexadecimal: neither the calibration nor the test part."""
+        state = hashlib.sha256(f"{self.train.digest()}{self.validation.digest()}".encode())
+        for group in (self.labels, self.unlabelled):
+            state.update(b"\x1d" + b"".join(f"{text}\x1e".encode() for text in group))
+        return state.hexdigest()
+
 
 def dataset_folder(name: str) -> Path:
     """Find a data set by name.
@@ -102,15 +109,15 @@ def load_splits(data: DataConfig, seed: int) -> Splits:
         test_part = _index(read_rows(test, data.text_column, data.label_column), labels, test)
     else:
         test_part = everything.take(parts.test)
-    return Splits(
+    splits = Splits(
         labels=labels,
         train=everything.take(parts.train),
         validation=everything.take(parts.validation),
         calibration=everything.take(parts.calibration),
         test=test_part,
         unlabelled=tuple(read_texts(data.unlabelled, data.text_column)) if data.unlabelled else (),
-        notes=_notes(labels, everything, everything.take(parts.train)),
     )
+    return replace(splits, notes=(*_label_notes(labels, everything, splits.train), *_overlap_notes(splits)))
 
 
 def read_rows(path: Path, text_column: str = "text", label_column: str = "category") -> list[tuple[str, str]]:
@@ -181,7 +188,7 @@ def _part_rows(everything: Questions, data: DataConfig, path: Path, has_test: bo
     return _PartRows(np.setdiff1d(rest, validation), validation, calibration, test)
 
 
-def _notes(labels: tuple[str, ...], everything: Questions, train: Questions) -> tuple[str, ...]:
+def _label_notes(labels: tuple[str, ...], everything: Questions, train: Questions) -> tuple[str, ...]:
     counts, trained = Counter(everything.label_ids), set(train.label_ids)
     single = [label for index, label in enumerate(labels) if counts[index] == 1]
     unseen = [label for index, label in enumerate(labels) if index not in trained]
@@ -191,6 +198,15 @@ def _notes(labels: tuple[str, ...], everything: Questions, train: Questions) -> 
     if unseen:
         notes.append(f"labels without a sample in the train part, which cannot be learnt: {', '.join(unseen)}")
     return tuple(notes)
+
+
+def _overlap_notes(splits: Splits) -> tuple[str, ...]:
+    """Of texts that were learnt, figures are better than of new ones."""
+    learnt = set(splits.train.texts)
+    parts = {"validation": splits.validation, "calibration": splits.calibration, "test": splits.test}
+    counts = {name: sum(text in learnt for text in part.texts) for name, part in parts.items()}
+    found = [f"{count} of the {name} part" for name, count in counts.items() if count]
+    return (f"texts that the train part has too, which flatters figures: {', '.join(found)}",) if found else ()
 
 
 def _index(rows: list[tuple[str, str]], labels: tuple[str, ...], path: Path) -> Questions:

@@ -43,6 +43,12 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch(normalised)]
 
 
+def count_cut(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+    """How many of `texts` are longer than the tokenizer lets through."""
+    normalised = [unicodedata.normalize("NFC", text) for text in texts]
+    return sum(bool(encoding.overflowing) for encoding in tokenizer.encode_batch(normalised))
+
+
 def pad_batch(sequences: Sequence[Sequence[int]]) -> TokenBatch:
     """Pad with id 0 on the right to the longest of the batch."""
     lengths = [len(sequence) for sequence in sequences]

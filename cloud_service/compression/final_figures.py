@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_service.compression.assessment.fresh_process import Compared, Conditions, compare
+from cloud_service.compression.assessment.fresh_process import Compared, Conditions, compare, ratios_of
 from cloud_service.compression.assessment.reliability import reliability_of
 from cloud_service.compression.assessment.statistics import accuracy_of, paired_difference
 from cloud_service.compression.durable import write_durably
@@ -23,15 +25,16 @@ from cloud_service.compression.quantization.plan import Precision, Scheme, unifo
 from cloud_service.compression.quantizing import Bench
 from cloud_service.compression.report.document import Comparison, Evaluation, ModelEvaluation
 from cloud_service.compression.report.making import Part, PartShare
-from cloud_service.compression.workshop import Learner, Workshop
+from cloud_service.compression.sources import blocks_of
+from cloud_service.compression.workshop import DIGEST_CHARACTERS, Learner, Workshop
 from shared.documents import canonical_json, read_document
 
 LENGTHS = (16, 32)
 ROUNDS = 7
-EVALUATION_NAME = "evaluation.json"
 
 FULL_FP32, FULL_SHIPPED, FULL_INT8 = "full model, FP32", "full model as shipped, FP16", "full model, INT8 alone"
 EDGE_FP32, EDGE_SHIPPED = "edge model, FP32", "edge model as shipped"
+OWN_FP32 = {FULL_SHIPPED: FULL_FP32, FULL_INT8: FULL_FP32, EDGE_SHIPPED: EDGE_FP32}
 
 
 @dataclass(frozen=True)
@@ -44,46 +47,67 @@ class _Candidate:
     size_bytes: int
 
 
-def evaluate_models(workshop: Workshop, bench: Bench, pair: ShippedPair, teacher: Learner | None) -> Evaluation:
-    """Accuracy with intervals, paired against the full model; latency and memory in fresh processes.
+def evaluate_models(
+    workshop: Workshop, bench: Bench, pair: ShippedPair, teacher: Learner | None, rounds: int = ROUNDS
+) -> Evaluation:
+    """Accuracy with intervals, paired against the full model; latency and memory in `rounds` fresh processes each.
 
-    Done once, then read again.
+    Done once for these graphs, this test part and this number of threads, then read again.
 
     Raises:
         ExportError: a graph cannot be written, or ONNX Runtime does not take it.
     """
-    path = pair.edge.files.graph.parent / EVALUATION_NAME
+    path = pair.edge.files.graph.parent / f"evaluation-{_digest(workshop, bench, pair, teacher)}.json"
     if path.is_file():
         return read_document(Evaluation, path.read_bytes())
     candidates = _candidates(workshop, bench, pair)
     logits = {one.name: _test_logits(workshop, one) for one in candidates}
-    limit = min(one.learner.model.shape.max_text_length for one in candidates)
-    lengths = tuple(length for length in LENGTHS if length <= limit) or (min(4, limit),)
-    threads = workshop.config.tuning.threads
-    bar = workshop.report.start("measuring in fresh processes", ROUNDS * len(candidates))
-    measured = compare(
-        [one.graph for one in candidates],
-        lengths,
-        ROUNDS,
-        Conditions(threads=threads, token_limit=min(one.learner.model.shape.vocabulary_size for one in candidates)),
-        on_process=lambda _: workshop.report.step(bar),
-    )
-    workshop.report.finish(bar)
-    models = [
-        _evaluated(workshop, one, logits[one.name], compared)
-        for one, compared in zip(candidates, measured, strict=True)
-    ]
+    measured = _measured(workshop, candidates, rounds)
+    models = [_evaluated(workshop, one, logits[one.name], measured) for one in candidates]
     if teacher is not None:
         models.append(_teacher_row(workshop, teacher))
+    meters = [one.measurement.meter for one in measured.values() if one.measurement is not None]
     evaluation = Evaluation(
         part=Part.TEST,
         models=tuple(models),
         comparisons=tuple(_comparison(workshop, logits, *names) for names in COMPARED),
-        energy_meter=next((one.measurement.meter for one in measured if one.measurement is not None), None),
-        threads=threads,
+        energy_meter=next(iter(meters), None),
+        threads=workshop.config.tuning.threads,
     )
     write_durably(path, canonical_json(evaluation))
     return evaluation
+
+
+def _digest(workshop: Workshop, bench: Bench, pair: ShippedPair, teacher: Learner | None) -> str:
+    """Of all that the figures depend on."""
+    state = hashlib.sha256()
+    learners = [pair.full.learner, bench.learner] if teacher is None else [pair.full.learner, bench.learner, teacher]
+    for said in (
+        *(learner.folder.name for learner in learners),
+        workshop.splits.test.digest(),
+        workshop.config.tuning.threads,
+    ):
+        state.update(f"{said}\0".encode())
+    for files in (pair.full.files, pair.edge.files):
+        for path in (files.graph, files.weights):
+            for block in blocks_of(path):
+                state.update(block)
+    return state.hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _measured(workshop: Workshop, candidates: Sequence[_Candidate], rounds: int) -> dict[str, Compared]:
+    """Time and memory by name, the candidates taking turns."""
+    limit = min(one.learner.model.shape.max_text_length for one in candidates)
+    lengths = tuple(length for length in LENGTHS if length <= limit) or (min(4, limit),)
+    bar = workshop.report.start("measuring in fresh processes", rounds * len(candidates))
+    conditions = Conditions(
+        threads=workshop.config.tuning.threads,
+        token_limit=min(one.learner.model.shape.vocabulary_size for one in candidates),
+    )
+    graphs = [one.graph for one in candidates]
+    found = compare(graphs, lengths, rounds, conditions, on_process=lambda _: workshop.report.step(bar))
+    workshop.report.finish(bar)
+    return {one.name: compared for one, compared in zip(candidates, found, strict=True)}
 
 
 COMPARED = (
@@ -121,7 +145,10 @@ def _test_logits(workshop: Workshop, one: _Candidate) -> NDArray[np.float32]:
     return logits
 
 
-def _evaluated(workshop: Workshop, one: _Candidate, logits: NDArray[np.float32], compared: Compared) -> ModelEvaluation:
+def _evaluated(
+    workshop: Workshop, one: _Candidate, logits: NDArray[np.float32], measured: Mapping[str, Compared]
+) -> ModelEvaluation:
+    compared, own = measured[one.name], OWN_FP32.get(one.name)
     measurement = compared.measurement
     return ModelEvaluation(
         name=one.name,
@@ -132,6 +159,7 @@ def _evaluated(workshop: Workshop, one: _Candidate, logits: NDArray[np.float32],
         peak_memory_bytes=measurement.peak_bytes if measurement is not None else None,
         latencies=measurement.lengths if measurement is not None else (),
         latency_ratios=compared.ratios,
+        own_latency_ratios=ratios_of(measured[own].by_round, compared.by_round) if own is not None else (),
         failure=compared.failure,
     )
 

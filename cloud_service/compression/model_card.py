@@ -107,6 +107,7 @@ def _figures_table(facts: CardFacts) -> str:
         ("accuracy, test part (95% interval)", _accuracy(full), _accuracy(edge)),
         ("graph and weights, MB", _megabytes(full), _megabytes(edge)),
         ("time a text, by the full model's in FP32", _ratio(full), _ratio(edge)),
+        ("time a text, by the same network's in FP32", _own_ratio(full), _own_ratio(edge)),
     ]
     cost = facts.report.cost
     if cost is not None:
@@ -135,6 +136,11 @@ def _megabytes(model: ModelEvaluation | None) -> str:
 
 def _ratio(model: ModelEvaluation | None) -> str:
     return "not measured" if model is None or not model.latency_ratios else f"{model.latency_ratios[0].median:.2f}"
+
+
+def _own_ratio(model: ModelEvaluation | None) -> str:
+    ratios = model.own_latency_ratios if model is not None else ()
+    return f"{ratios[0].median:.2f}" if ratios else "not measured"
 
 
 def _comparisons(facts: CardFacts) -> str:

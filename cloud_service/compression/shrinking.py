@@ -33,7 +33,6 @@ from cloud_service.compression.pruning.ranking import (
     rank_at_random,
     rank_by_magnitude,
     rank_by_taylor,
-    taylor_importance,
 )
 from cloud_service.compression.pruning.surgery import KeptParts, prune
 from cloud_service.compression.sources import classifier_from, open_tokenizer, write_model
@@ -84,6 +83,7 @@ class Cut:
 
     learner: Learner
     note: str | None = None
+    is_faithful: bool = True
 
 
 def cut_vocabulary(workshop: Workshop, full: Learner) -> Cut:
@@ -107,6 +107,7 @@ def cut_vocabulary(workshop: Workshop, full: Learner) -> Cut:
     return Cut(
         learner,
         f"vocabulary: {shape.vocabulary_size} of {before.vocabulary_size} pieces stay; {_fidelity(reduced)}",
+        reduced.fidelity.faithful,
     )
 
 
@@ -122,8 +123,9 @@ def _fidelity(reduced: ReducedVocabulary) -> str:
 
 def prune_model(workshop: Workshop, parent: Learner, latency_of: LatencyOf) -> Pruned:
     """Remove what matters least of `parent`, as the configuration says; done once, then read again."""
-    plan = workshop.config.prune
-    folder = workshop.stage_folder("pruned", parent.folder, plan)
+    plan, threads = workshop.config.prune, workshop.config.tuning.threads
+    is_timed = plan.target is not None and plan.target.latency_ms is not None
+    folder = workshop.stage_folder("pruned", parent.folder, plan, *([threads] if is_timed else []))
     if not (folder / RECORD_NAME).is_file():
         _prune(workshop, parent, latency_of, folder)
     checkpoint = read_checkpoint(folder)
@@ -157,10 +159,10 @@ def _rankings(workshop: Workshop, parent: Learner) -> tuple[Ranking, ...]:
     losses = epoch_losses(model, lessons_for(workshop, parent.tokenizer, ()), CALIBRATION_PLAN, seed, epoch=0)
     bar = workshop.report.start("ranking parts", IMPORTANCE_BATCHES)
     counted = _counting(islice(losses, IMPORTANCE_BATCHES), lambda: workshop.report.step(bar))
-    importance = taylor_importance(model.eval(), counted)
+    by_taylor = rank_by_taylor(model.eval(), counted)
     workshop.report.finish(bar)
     return (
-        rank_by_taylor(importance, model.shape),
+        by_taylor,
         rank_by_magnitude(model.state_dict(), model.shape),
         rank_at_random(model.shape, seed),
     )

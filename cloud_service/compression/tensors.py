@@ -27,6 +27,7 @@ class TrainingState:
     best_epoch: int = 0
     history: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    diverged_in: int | None = None
     model: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
 

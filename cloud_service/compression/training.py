@@ -41,10 +41,14 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class History:
-    """How training went: accuracy on the validation part after epoch 0, 1, ...; mean loss of epoch 1, 2, ..."""
+    """How training went: accuracy on the validation part after epoch 0, 1, ...; mean loss of epoch 1, 2, ...
+
+    `diverged_in` is the epoch in which the loss was no longer finite, where training ended; it is not among them.
+    """
 
     accuracies: tuple[float, ...]
     losses: tuple[float, ...] = ()
+    diverged_in: int | None = None
 
     @property
     def best(self) -> float:
@@ -56,8 +60,8 @@ def train(task: TrainingTask, config: TrainingConfig, folder: Path, seed: int, r
     """Train, resuming from `folder` where a checkpoint is there; leave the model at its best epoch.
 
     The untrained model counts as epoch 0, so training never ends below where it began. It stops early
-    when `config.patience` epochs bring nothing better. Writes `state.pt` after each epoch and
-    `best.safetensors` at each new best.
+    when `config.patience` epochs bring nothing better, or where it diverges. Writes `state.pt` after each
+    epoch and `best.safetensors` at each new best.
 
     Returns:
         How it went; the model is the best epoch's.
@@ -69,30 +73,50 @@ def train(task: TrainingTask, config: TrainingConfig, folder: Path, seed: int, r
     optimizer = _optimizer(task.model, config)
     state = _resume(folder / "state.pt", task.model, optimizer)
     if not state.history:
-        task.model.eval()
         _judge(task, state, folder)
     total = config.epochs * task.steps_per_epoch
     bar = report.start(f"training {task.name}", total, state.epoch * task.steps_per_epoch)
-    for epoch in range(state.epoch, config.epochs):
-        if config.patience is not None and epoch - state.best_epoch >= config.patience:
-            report.say(f"{task.name}: stops early, nothing better since epoch {state.best_epoch}")
+    while state.epoch < config.epochs:
+        reason = _reason_to_stop(state, config)
+        if reason is not None:
+            report.say(f"{task.name}: {reason}")
             break
-        torch.manual_seed(seed * 10_007 + epoch)
-        task.model.train()
-        losses = []
-        for index, loss in enumerate(task.epoch_losses(epoch)):
-            factor = _schedule(epoch * task.steps_per_epoch + index, total, config.warmup_ratio)
-            _step(task.model, optimizer, loss, factor)
-            losses.append(loss.item())
-            report.step(bar)
-        task.model.eval()
-        state.losses.append(sum(losses) / max(1, len(losses)))
-        _close_epoch(task, state, folder, optimizer)
-        report.say(f"{task.name}: epoch {epoch + 1}/{config.epochs}, validation accuracy {state.history[-1]:.4f}")
+        torch.manual_seed(seed * 10_007 + state.epoch)
+        loss = _learn(task, config, optimizer, state.epoch, lambda: report.step(bar))
+        if loss is None:
+            _close_diverged(task, state, folder, optimizer)
+            continue
+        _close_epoch(task, state, folder, optimizer, loss)
+        report.say(f"{task.name}: epoch {state.epoch}/{config.epochs}, validation accuracy {state.history[-1]:.4f}")
     report.finish(bar)
     load_into(task.model, folder / "best.safetensors")
     task.model.eval()
-    return History(tuple(state.history), tuple(state.losses))
+    return History(tuple(state.history), tuple(state.losses), state.diverged_in)
+
+
+def _reason_to_stop(state: TrainingState, config: TrainingConfig) -> str | None:
+    if state.diverged_in is not None:
+        return f"diverged in epoch {state.diverged_in}; the model of epoch {state.best_epoch} is kept"
+    if config.patience is not None and state.epoch - state.best_epoch >= config.patience:
+        return f"stops early, nothing better since epoch {state.best_epoch}"
+    return None
+
+
+def _learn(
+    task: TrainingTask, config: TrainingConfig, optimizer: torch.optim.AdamW, epoch: int, step: Callable[[], None]
+) -> float | None:
+    """The mean loss of one epoch; None, and no step more, once a loss, a gradient or a weight is not finite."""
+    task.model.train()
+    losses: list[float] = []
+    for index, loss in enumerate(task.epoch_losses(epoch)):
+        done = epoch * task.steps_per_epoch + index
+        factor = _schedule(done, config.epochs * task.steps_per_epoch, config.warmup_ratio)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]) or not _step(task.model, optimizer, loss, factor):
+            return None
+        step()
+    is_finite = all(bool(torch.isfinite(parameter).all()) for parameter in task.model.parameters())
+    return sum(losses) / max(1, len(losses)) if is_finite else None
 
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
@@ -126,23 +150,39 @@ def _schedule(step: int, total: int, warmup_ratio: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def _step(model: nn.Module, optimizer: torch.optim.AdamW, loss: Tensor, factor: float) -> None:
+def _step(model: nn.Module, optimizer: torch.optim.AdamW, loss: Tensor, factor: float) -> bool:
+    """Whether the gradient was finite, and so a step was taken."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    if not math.isfinite(norm.item()):
+        return False
     optimizer.step()
+    return True
 
 
-def _close_epoch(task: TrainingTask, state: TrainingState, folder: Path, optimizer: torch.optim.AdamW) -> None:
+def _close_epoch(
+    task: TrainingTask, state: TrainingState, folder: Path, optimizer: torch.optim.AdamW, loss: float
+) -> None:
     state.epoch += 1
+    state.losses.append(loss)
     _judge(task, state, folder)
     state.model, state.optimizer = task.model.state_dict(), optimizer.state_dict()
     save_state(folder / "state.pt", state)
 
 
+def _close_diverged(task: TrainingTask, state: TrainingState, folder: Path, optimizer: torch.optim.AdamW) -> None:
+    """Keep the best epoch's weights, and that this is where it ends: another run would diverge the same way."""
+    state.diverged_in = state.epoch + 1
+    load_into(task.model, folder / "best.safetensors")
+    state.model, state.optimizer = task.model.state_dict(), optimizer.state_dict()
+    save_state(folder / "state.pt", state)
+
+
 def _judge(task: TrainingTask, state: TrainingState, folder: Path) -> None:
+    task.model.eval()
     accuracy = task.accuracy()
     state.history.append(accuracy)
     if accuracy >= state.best_accuracy:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import BaseModel
 from tokenizers import Tokenizer
@@ -57,7 +58,7 @@ class Workshop:
     def stage_folder(self, stage: str, *inputs: StageInput) -> Path:
         """Where `stage` works, given all `inputs` that decide its result (an earlier stage by its folder)."""
         state = hashlib.sha256()
-        for part in (self.config.seed, self.splits.train.digest(), self.config.data.max_length, *inputs):
+        for part in (self.config.seed, self.splits.digest(), self.config.data.max_length, *inputs):
             state.update(_identity(part).encode() + b"\0")
         return self.config.work_dir / f"{stage}-{state.hexdigest()[:DIGEST_CHARACTERS]}"
 
@@ -67,8 +68,9 @@ class Workshop:
         return originals + rewritten_texts(originals, self.config.augmentation_pool_copies, self.config.seed)
 
     def accuracy_on(self, part: Questions, model: TextClassifier, tokenizer: Tokenizer) -> float:
-        """How often `model` is right on a part of the data."""
-        return accuracy(compute_logits(model, encode_texts(tokenizer, part.texts)), part.label_ids)
+        """How often `model` is right on a part of the data; never, where its logits are not finite."""
+        logits = compute_logits(model, encode_texts(tokenizer, part.texts))
+        return accuracy(logits, part.label_ids) if np.isfinite(logits).all() else 0.0
 
     def opinion_of(self, learner: Learner, texts: list[str]) -> Opinion:
         """What `learner` makes of `texts`, computed once and kept in its folder."""

@@ -76,7 +76,7 @@ class RatioSummary(Document):
 class Compared(Document):
     """One graph beside others: medians over `rounds` processes, the greatest `peak_bytes`; or why it has none.
 
-    `ratios`: against the first graph; empty where that one failed.
+    `ratios`: against the first graph; empty where that one failed. `by_round`: one process's figures each.
     """
 
     graph: str
@@ -84,6 +84,7 @@ class Compared(Document):
     measurement: Measurement | None
     ratios: tuple[RatioSummary, ...]
     failure: str | None
+    by_round: tuple[Measurement, ...] = ()
 
 
 def measure_graph(
@@ -168,7 +169,9 @@ def _compared(
     return [
         Compared(str(graph), rounds, None, (), failures[place])
         if place in failures
-        else Compared(str(graph), rounds, _middle(found[place]), _ratios(firsts, found[place]), None)
+        else Compared(
+            str(graph), rounds, _middle(found[place]), ratios_of(firsts, found[place]), None, tuple(found[place])
+        )
         for place, graph in enumerate(graphs)
     ]
 
@@ -198,8 +201,9 @@ def _middle(rounds: Sequence[Measurement]) -> Measurement:
     )
 
 
-def _ratios(firsts: Sequence[Measurement], others: Sequence[Measurement]) -> tuple[RatioSummary, ...]:
-    if not firsts:
+def ratios_of(firsts: Sequence[Measurement], others: Sequence[Measurement]) -> tuple[RatioSummary, ...]:
+    """`others` by `firsts`, round by round, for each length; nothing where either has no figures."""
+    if not firsts or not others:
         return ()
     summaries = []
     for place, length in enumerate(firsts[0].lengths):

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from cloud_service.compression.networks.classifier import TextClassifier
 from cloud_service.compression.networks.shape import LayerShape, NetworkShape
 from cloud_service.compression.pruning.layout import LAYOUTS, LayerLayout, layer_tensors
 
@@ -25,7 +28,7 @@ RankLayer = Callable[[LayerShape, Mapping[str, Tensor], LayerLayout], "LayerRank
 class Criterion(str, Enum):
     """What the importance of a part is judged by."""
 
-    TAYLOR = "taylor"  # the loss's first-order change without the part (Molchanov et al., arXiv 1906.10771)
+    TAYLOR = "taylor"  # a text's loss's first-order change without the part (Molchanov et al., arXiv 1906.10771)
     MAGNITUDE = "magnitude"  # its weights' squared L2 norm
     RANDOM = "random"  # drawn, in proportion to its size: what the other two must beat
 
@@ -52,32 +55,65 @@ class Ranking:
     layers: tuple[LayerRanking, ...]
 
 
-def taylor_importance(model: nn.Module, losses: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Weight times gradient, summed over `losses`, by parameter name; the model's weights stay as they are."""
-    model.zero_grad(set_to_none=True)
-    for loss in losses:
-        torch.autograd.backward(loss)
-    importance = {
-        name: (parameter * parameter.grad).detach() if parameter.grad is not None else torch.zeros_like(parameter)
-        for name, parameter in model.named_parameters()
-    }
-    model.zero_grad(set_to_none=True)
-    return importance
+def rank_by_taylor(model: TextClassifier, losses: Iterable[Tensor]) -> Ranking:
+    """The mean over texts of |Σ activation · gradient| of each part: what a gate on its output would feel.
 
-
-def rank_by_taylor(importance: Mapping[str, Tensor], shape: NetworkShape) -> Ranking:
-    """|Σ weight · gradient| of each part, where its output is read: what a gate on the part would feel.
-
-    `importance` is `taylor_importance`'s, over calibration batches.
+    The absolute value is taken text by text (Michel et al., arXiv 1905.10650): where the network is trained,
+    signed terms cancel over texts, however much a part does for each of them. `losses` are batch means, and
+    each is computed when it is asked for; the weights stay as they are.
     """
+    shape, layout, batches = model.shape, LAYOUTS[model.shape.family], 0
+    layers = [_Gates.on(model, index, layout) for index in range(len(shape.layers))]
+    model.zero_grad(set_to_none=True)
+    try:
+        for loss in losses:
+            torch.autograd.backward(loss)
+            batches += 1
+    finally:
+        for gates in layers:
+            gates.remove()
+        model.zero_grad(set_to_none=True)
+    return Ranking(Criterion.TAYLOR, tuple(gates.ranking(batches) for gates in layers))
 
-    def rank(layer: LayerShape, tensors: Mapping[str, Tensor], layout: LayerLayout) -> LayerRanking:
-        by_column = tensors[layout.head_columns].double().sum(dim=0)
-        heads = by_column.view(layer.attention_heads, -1).sum(dim=1).abs().numpy()
-        groups = heads.reshape(layer.key_value_heads, -1).sum(axis=1)
-        return LayerRanking(heads, groups, tensors[layout.channel_columns].double().sum(dim=0).abs().numpy())
 
-    return _rank(Criterion.TAYLOR, importance, shape, rank)
+class _Gates:
+    """What gates on one layer's heads and channels feel, summed over texts."""
+
+    def __init__(self, layer: LayerShape) -> None:
+        self._layer = layer
+        self._heads = torch.zeros(layer.attention_heads, dtype=torch.float64)
+        self._channels = torch.zeros(layer.ffn_size, dtype=torch.float64)
+        self._hooks: list[RemovableHandle] = []
+
+    @classmethod
+    def on(cls, model: TextClassifier, index: int, layout: LayerLayout) -> _Gates:
+        """Watch layer `index` of `model` until `remove`."""
+        gates = cls(model.shape.layers[index])
+        for name, felt in ((layout.head_columns, gates._heads), (layout.channel_columns, gates._channels)):
+            reader = model.get_submodule(f"{layout.prefix}{index}.{name.removesuffix('.weight')}")
+            gates._hooks.append(reader.register_forward_pre_hook(partial(_watch, felt)))
+        return gates
+
+    def remove(self) -> None:
+        """Watch no longer."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def ranking(self, batches: int) -> LayerRanking:
+        """The means; a group's is that of its heads."""
+        heads, channels = (felt.numpy() / max(1, batches) for felt in (self._heads, self._channels))
+        return LayerRanking(heads, heads.reshape(self._layer.key_value_heads, -1).sum(axis=1), channels)
+
+
+def _watch(felt: Tensor, _: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Add to `felt` [parts] what gates feel of `inputs`, [texts, ..., parts x width], once their gradient is known."""
+    values = inputs[0].detach()  # the tensor itself would keep its own graph alive
+
+    def add(gradient: Tensor) -> None:
+        terms = (values.double() * gradient.double()).reshape(len(values), -1, len(felt), values.shape[-1] // len(felt))
+        felt.add_(terms.sum(dim=(1, 3)).abs().sum(dim=0))
+
+    inputs[0].register_hook(add)  # type: ignore[no-untyped-call]
 
 
 def rank_by_magnitude(weights: Mapping[str, Tensor], shape: NetworkShape) -> Ranking:

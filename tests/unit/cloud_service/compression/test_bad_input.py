@@ -89,7 +89,7 @@ def test_a_label_with_one_sample_is_noted(demanding: Run) -> None:
 
 
 def test_texts_beyond_the_limit_are_counted(demanding: Run) -> None:
-    notes = [note for note in demanding.report["notes"] if "reach the limit of 16 tokens" in note]
+    notes = [note for note in demanding.report["notes"] if "exceed the limit of 16 tokens" in note]
     assert len(notes) == 1 and 1 <= int(notes[0].split()[0]) <= 5 and notes[0] in demanding.page
 
 

@@ -37,6 +37,11 @@ def test_the_shipped_configuration_is_read_and_its_folders_are_beside_it() -> No
         ("learning_rate = 1e-4", "learning_rate = nan", r"teacher\.training\.learning_rate"),
         ("[full.shape]", 'prompt = "{text}:"\n[full.shape]', "a new network has no language model"),
         ("[full.shape]", "label_words = { a = 'b' }\n[full.shape]", "label_words goes with a prompt"),
+        (
+            "keep_ratio = 0.67\nffn_keep_ratio = 0.875\nlayers = 2",
+            "layers = 2\ntarget.bytes = 9",
+            "a target allots by itself",
+        ),
         ('name = "banking77"', "name = banking77", "not valid TOML"),
     ],
 )

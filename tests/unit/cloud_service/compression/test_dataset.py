@@ -94,6 +94,26 @@ def test_a_label_with_one_sample_is_noted(folder: Path) -> None:
     assert any("single sample" in note and "rare" in note for note in notes)
 
 
+def test_texts_that_were_learnt_and_are_tested_again_are_counted(folder: Path) -> None:
+    with (folder / "test.csv").open("a", encoding="utf-8") as stream:
+        stream.writelines(f'" question {i}, with a comma ",label_0\n' for i in range(400))
+    note = "texts that the train part has too, which flatters figures: 240 of the test part"
+    assert note in load_splits(data(folder), seed=3).notes
+
+
+def test_a_text_that_the_training_file_has_twice_is_counted_where_its_copies_part(tmp_path: Path) -> None:
+    rows = [f"question {i // 2},label_{i % 2}" for i in range(400)]
+    (tmp_path / "train.csv").write_text("text,category\n" + "\n".join(rows), encoding="utf-8")
+    splits = load_splits(data(tmp_path, test=False), seed=3)
+    learnt = set(splits.train.texts)
+    counts = [sum(text in learnt for text in part.texts) for part in (splits.validation, splits.calibration)]
+    assert f"{counts[0]} of the validation part, {counts[1]} of the calibration part" in splits.notes[0]
+
+
+def test_texts_of_which_none_occurs_twice_need_no_note(folder: Path) -> None:
+    assert load_splits(data(folder), seed=3).notes == ()
+
+
 def test_a_missing_data_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_DATASETS", str(tmp_path))
     with pytest.raises(DatasetError, match="set TANDEM_DATASETS"):

@@ -13,11 +13,15 @@ from cloud_service.compression.distillation import (
     Lessons,
     Opinion,
     distillation_loss,
+    epoch_losses,
     hidden_loss,
     soft_targets,
     steps_per_epoch,
 )
 from cloud_service.compression.encoding import pad_batch, shuffled_batches
+from cloud_service.compression.evaluation import compute_opinion
+from cloud_service.compression.networks.build import new_classifier
+from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
 
 PLAN = TrainingConfig(epochs=1, learning_rate=1e-3, label_weight=0.25, distillation_temperature=2.0)
 
@@ -68,6 +72,24 @@ def test_the_hidden_loss_is_zero_where_the_states_agree_and_one_where_the_studen
     state = torch.randn(5, 8)
     assert hidden_loss(state, state).item() == 0.0
     assert hidden_loss(torch.zeros(5, 8), state).item() == pytest.approx(1.0)
+
+
+def test_hidden_states_are_drawn_to_the_first_teachers_alone() -> None:
+    shape = NetworkShape(Family.BERT, 10, 8, 16, 8, (LayerShape(2, 2, 8),), norm_epsilon=1e-6, pooling=Pooling.MEAN)
+    student = new_classifier(shape, 4, seed=1).eval()
+    sequences = [[1, 2, 3], [4, 5], [6]]
+    own = compute_opinion(student, sequences)
+    wider = Opinion(own.logits, np.ones((3, 24), dtype=np.float32))
+    other = Opinion(own.logits, own.pooled + 1.0)
+
+    def loss(hidden_weight: float, *teachers: Opinion) -> float:
+        plan = PLAN.model_copy(update={"hidden_weight": hidden_weight})
+        taught = Lessons(sequences, (0, 1, 2), originals=3, opinions=teachers)
+        return sum(one.item() for one in epoch_losses(student, taught, plan, seed=0, epoch=0))
+
+    assert loss(1.0, own, wider) == pytest.approx(loss(0.0, own, wider), abs=1e-6)
+    assert loss(1.0, other, wider) == pytest.approx(loss(1.0, other, own))
+    assert loss(1.0, other, own) > loss(0.0, other, own) + 0.5
 
 
 def test_every_row_is_in_one_batch_and_the_order_depends_on_the_seed() -> None:

@@ -10,7 +10,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cloud_service.compression.assessment.fresh_process import Conditions, Failure, Measurement, compare, measure_graph
+from cloud_service.compression.assessment.fresh_process import (
+    Conditions,
+    Failure,
+    LengthLatency,
+    Measurement,
+    RatioSummary,
+    compare,
+    measure_graph,
+    ratios_of,
+)
 from cloud_service.compression.assessment.machine import this_machine
 from cloud_service.compression.assessment.measure import peak_memory_bytes
 
@@ -63,6 +72,15 @@ def test_graphs_side_by_side_have_ratios_and_a_broken_one_only_says_why(graph: P
     assert third.ratios[0].lowest <= third.ratios[0].median <= third.ratios[0].highest
     assert second.measurement is None and second.failure is not None
     assert "broken.onnx" in second.failure
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    def figures(ms: float) -> Measurement:
+        return Measurement(1.0, 1, 1, None, (LengthLatency(4, ms, ms, None),))
+
+    firsts, others = [figures(ms) for ms in (1.0, 2.0, 10.0)], [figures(ms) for ms in (2.0, 6.0, 10.0)]
+    assert ratios_of(firsts, others) == (RatioSummary(4, median=2.0, lowest=1.0, highest=3.0),)
+    assert ratios_of(firsts, []) == ratios_of([], others) == ()
 
 
 def test_a_graph_that_takes_too_long_is_a_failure(graph: Path) -> None:

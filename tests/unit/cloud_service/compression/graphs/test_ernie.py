@@ -158,6 +158,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None
         write_graph(graph_source(model), Float32Weights(), tmp_path)
 
 
+def test_the_graph_of_a_network_with_large_logits_is_held_to_as_many_digits(tmp_path: Path) -> None:
+    model = random_classifier(SHAPES["grouped"])
+    with torch.no_grad():
+        model.head.weight.mul_(1e5)
+    files = export_reference(model, tmp_path, token_sequences())
+    assert largest_difference(model, files.graph, token_sequences()) > 1e-4
+
+
 def test_an_export_whose_graph_disagrees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_classifier(SHAPES["one layer"])
     source = graph_source(model)
