@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from cloud_service.calibration.gate_maker import Predictions
 from cloud_service.compression.assessment.machine import this_machine
 from cloud_service.compression.assessment.statistics import accuracy_of, proportion
-from cloud_service.compression.config import TuningConfig
 from cloud_service.compression.costs import network_cost
+from cloud_service.compression.encoding import count_cut
 from cloud_service.compression.figures import gate_figures, kept_texts
+from cloud_service.compression.final_figures import EDGE_SHIPPED
 from cloud_service.compression.judging import size_of
 from cloud_service.compression.networks.classifier import TextClassifier
 from cloud_service.compression.networks.shape import NetworkShape
 from cloud_service.compression.package import ShippedPair, data_name
 from cloud_service.compression.precision_search import Tuned
+from cloud_service.compression.quantization.plan import product_names
 from cloud_service.compression.quantizing import Bench, MenuRecord
-from cloud_service.compression.report.choosing import (
-    Choice,
-    FinalTime,
-    LayerSensitivity,
-    Menu,
-    Sensitivity,
-    Trial,
-    Tuning,
-    Variant,
-)
+from cloud_service.compression.report.choosing import Menu, Variant
 from cloud_service.compression.report.document import Evaluation, GateSummary, Report
 from cloud_service.compression.report.files import HTML_NAME, write_report
 from cloud_service.compression.report.making import (
@@ -46,10 +39,10 @@ from cloud_service.compression.report.making import (
     Source,
     Step,
 )
-from cloud_service.compression.shrinking import TYPICAL_TOKENS, Pruned
-from cloud_service.compression.tuning.result import TuningResult
-from cloud_service.compression.tuning.space import PlanKey, plan_key
-from cloud_service.compression.tuning.trials import Trial as TuningTrial
+from cloud_service.compression.search_sections import SearchSections
+from cloud_service.compression.shipped_target import over_target
+from cloud_service.compression.shrinking import TYPICAL_TOKENS, Cut, Pruned
+from cloud_service.compression.step_times import StepTimes
 from cloud_service.compression.workshop import Learner, Workshop
 from shared.gate import Gate, Risk
 
@@ -65,6 +58,7 @@ class Diary:
         self._workshop = workshop
         splits = workshop.splits
         self._steps: dict[str, Step] = {}
+        self._times = StepTimes(workshop.config.work_dir)
         self._report = Report(
             name=workshop.config.name,
             seed=workshop.config.seed,
@@ -101,11 +95,20 @@ class Diary:
         """
         write_report(self.report(), self._workshop.config.work_dir)
 
-    def timed(self, name: str, step: Callable[[], T]) -> T:
-        """Carry out a step and note how long it took; of one that an earlier run did, how long reading it took."""
+    def timed(self, name: str, step: Callable[[], T], known_by: Callable[[T], str] | None = None) -> T:
+        """Carry out a step and note how long it took.
+
+        `known_by` names a result that a later run finds done: then the time is that of the run that did it.
+
+        Raises:
+            WriteError, OSError: the disk is full or not writable.
+        """
         begin = time.monotonic()
         result = step()
-        self._steps[name] = Step(name, round(time.monotonic() - begin, 3))
+        seconds = round(time.monotonic() - begin, 3)
+        if known_by is not None:
+            seconds = self._times.first_seconds(name, known_by(result), seconds)
+        self._steps[name] = Step(name, seconds)
         return result
 
     def note(self, line: str) -> None:
@@ -117,16 +120,29 @@ class Diary:
         self._workshop.report.say(f"warning: {line}")
         self._add(warnings=(*self._report.warnings, line))
 
+    def learned(self, learner: Learner) -> None:
+        """A training that ended before its time leaves a weaker model."""
+        history = learner.history
+        if history.diverged_in is not None:
+            self.warn(
+                f"{learner.name}: training diverged in epoch {history.diverged_in} and the best model before is used; "
+                "lower its learning_rate"
+            )
+
     def full_model(self, full: Learner) -> None:
         """The model that everything begins with."""
         plan, shape = self._workshop.config.full, full.model.shape
         name = Path(plan.checkpoint).name if plan.checkpoint is not None else "a new network, taught by the teacher"
         parameters = _parameters(full.model)
         self._add(source=Source(name, _in_words(shape), parameters, FP32_BYTES * parameters))
-        limit = shape.max_text_length
-        truncated = sum(len(sequence) >= limit for sequence in full.encode(self._workshop.splits.train.texts))
-        if truncated:
-            self.note(f"{truncated} of the train texts reach the limit of {limit} tokens; what lies beyond is cut off")
+        cut, limit = count_cut(full.tokenizer, self._workshop.splits.train.texts), shape.max_text_length
+        if cut:
+            self.note(f"{cut} of the train texts exceed the limit of {limit} tokens; what lies beyond is cut off")
+
+    def cut(self, cut: Cut) -> None:
+        """Which pieces stay; that some texts are read otherwise now must not be missed."""
+        if cut.note is not None:
+            (self.note if cut.is_faithful else self.warn)(cut.note)
 
     def pruned(self, full: Learner, parent: Learner, pruned: Pruned) -> None:
         """What left, and what that cost at first."""
@@ -175,29 +191,22 @@ class Diary:
 
     def tuned(self, bench: Bench, tuned: Tuned) -> None:
         """What was tried, and what was chosen and why."""
-        result, config = tuned.result, self._workshop.config.tuning
-        total = len(self._workshop.splits.validation)
-        trials = tuple(_trial(number, trial, total) for number, trial in enumerate(result.trials, start=1))
-        numbers = {trial.key: number for number, trial in enumerate(result.trials, start=1)}
-        self._add(
-            tuning=Tuning(_method(config, tuned), trials, _finals(result, numbers)),
-            sensitivity=_sensitivity(tuned, total),
-            choice=Choice(
-                name=_trial_name(numbers[result.best.key]),
-                plan=dict(result.best.plan),
-                reason=result.explanation,
-                tolerance=config.tolerance,
-                is_tolerance_met=result.met,
-                evidence=f"{total} texts of the validation part",
-            ),
-        )
-        if not result.met:
-            self.warn(f"tuning: {result.explanation}; the best that was found is used")
+        products, texts = product_names(bench.learner.model.shape), len(self._workshop.splits.validation)
+        sections = SearchSections(self._workshop.config, tuned, products, texts)
+        self._add(tuning=sections.tuning(), sensitivity=sections.sensitivity(), choice=sections.choice())
+        if not tuned.result.met:
+            self.warn(f"tuning: {tuned.result.explanation}; the best that was found is used")
 
     def evaluated(self, full: Learner, bench: Bench, pair: ShippedPair, evaluation: Evaluation) -> None:
         """The models in the end, on the test part."""
         after = dataclasses.replace(self._cost(bench.learner.model), file_bytes=size_of(pair.edge.files))
         self._add(evaluation=evaluation, cost=CostChange(TYPICAL_TOKENS, self._cost(full.model), after))
+        target = self._workshop.config.prune.target
+        latencies = next((one.latencies for one in evaluation.models if one.name == EDGE_SHIPPED), ())
+        weights_bytes, tokens = pair.edge.files.weights.stat().st_size, bench.typical_tokens()
+        exceeds = over_target(target, weights_bytes, latencies, tokens) if target is not None else None
+        if exceeds is not None:
+            self.warn(exceeds)
 
     def gated(self, gate: Gate, test: Predictions) -> None:
         """The gate that goes with the edge model, on the test part."""
@@ -259,50 +268,3 @@ def _layer_kept(before: NetworkShape, pruned: Pruned, index: int) -> LayerKept:
         channels_before=layer.ffn_size,
         channels_kept=len(kept.channels) if kept is not None else 0,
     )
-
-
-def _method(config: TuningConfig, tuned: Tuned) -> str:
-    latency = "a table recorded on the device" if config.latency_table is not None else "this machine"
-    balanced = "; weights balanced against activations first (SmoothQuant)" if tuned.smoothed else ""
-    return (
-        f"each part alone first, then exchanges by benefit per loss, for least {config.objective}, losing at most "
-        f"{config.tolerance:.2%} of accuracy; latency of {latency}{balanced}"
-    )
-
-
-def _finals(result: TuningResult, numbers: Mapping[PlanKey, int]) -> tuple[FinalTime, ...]:
-    if result.finals is None:
-        return ()
-    timed = zip(result.finals.plans, result.finals.latencies_ms, strict=True)
-    return tuple(FinalTime(_trial_name(numbers[plan_key(plan)]), latency_ms) for plan, latency_ms in timed)
-
-
-def _trial_name(number: int) -> str:
-    return f"trial {number}"
-
-
-def _trial(number: int, trial: TuningTrial, total: int) -> Trial:
-    outcome = trial.outcome
-    if outcome is None:
-        return Trial(number, dict(trial.plan), Variant(_trial_name(number), failure=trial.failure), "failed")
-    variant = Variant(
-        name=_trial_name(number),
-        accuracy=_share(outcome.quality / 100.0, total),
-        file_bytes=outcome.bytes,
-        latency_ms=outcome.latency_ms,
-        note=f"least offload at 5% kept error: {outcome.offload:.1%}",
-    )
-    return Trial(number, dict(trial.plan), variant, "measured")
-
-
-def _sensitivity(tuned: Tuned, total: int) -> Sensitivity:
-    """The divergence of every change that was tried alone."""
-    result = tuned.result
-    outcomes = {trial.key: trial.outcome for trial in result.trials if trial.outcome is not None}
-    base = next((trial.plan for trial in result.trials), {})
-    layers = []
-    for one in sorted(result.sensitivity, key=lambda found: found.part):
-        outcome = outcomes.get(tuple(sorted({**base, one.part: one.choice}.items())))
-        divergence = outcome.divergence if outcome is not None else None
-        layers.append(LayerSensitivity(one.part, one.choice, divergence_nats=divergence))
-    return Sensitivity(Part.VALIDATION, total, tuple(layers))

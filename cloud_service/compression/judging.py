@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from cloud_service.compression.graphs.session import GraphSession, median_latencies_ms
+from cloud_service.compression.graphs.session import GraphSession, TimedSession, median_latencies_ms
 from cloud_service.compression.graphs.writer import GraphFiles
 
 LATENCY_ROUNDS = 60
@@ -41,15 +41,26 @@ class Judgement:
 class GraphJudge:
     """Judges graphs of one network against its FP32 graph, each text alone as on a device."""
 
-    def __init__(self, reference: Path, sequences: list[list[int]], label_ids: tuple[int, ...], threads: int) -> None:
-        """Raises: ExportError: ONNX Runtime does not take the reference."""
+    def __init__(
+        self,
+        reference: Path,
+        sequences: list[list[int]],
+        label_ids: tuple[int, ...],
+        threads: int,
+        on_text: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`on_text` hears how many more texts the reference has answered.
+
+        Raises:
+            ExportError: ONNX Runtime does not take the reference.
+        """
         self._sequences = sequences
         self._label_ids = np.asarray(label_ids)
         self._threads = threads
         self._reference_graph = reference
         self._reference = GraphSession(reference, threads)
         self._timed = _of_typical_length(sequences)
-        self._reference_logits = self._reference.run_each(sequences)
+        self._reference_logits = self._reference.run_each(sequences, on_text)
         self._reference_ms = median_latencies_ms([self._reference], self._timed, LATENCY_ROUNDS)[0]
 
     def judge(self, files: GraphFiles) -> Judgement:
@@ -60,16 +71,22 @@ class GraphJudge:
         """
         session = GraphSession(files.graph, self._threads)
         logits = session.run_each(self._sequences)
-        reference_ms, own_ms = median_latencies_ms([self._reference, session], self._timed, LATENCY_ROUNDS)
         return Judgement(
             logits=logits,
             right=logits.argmax(axis=1) == self._label_ids,
-            latency_ms=self._reference_ms * own_ms / reference_ms,
+            latency_ms=self.latency_ms(session),
             size_bytes=size_of(files),
             divergence_nats=_mean_divergence(self._reference_logits, logits),
         )
 
-    def latencies_ms(self, graphs: Sequence[Path], random: np.random.Generator) -> list[float]:
+    def latency_ms(self, session: TimedSession) -> float:
+        """Median time of a text, taken in turns with the reference and scaled by the reference's own drift."""
+        reference_ms, own_ms = median_latencies_ms([self._reference, session], self._timed, LATENCY_ROUNDS)
+        return self._reference_ms * own_ms / reference_ms
+
+    def latencies_ms(
+        self, graphs: Sequence[Path], random: np.random.Generator, on_round: Callable[[], None] = lambda: None
+    ) -> list[float]:
         """Median time of a text by each of `graphs`, which take turns, scaled as `Judgement.latency_ms` is.
 
         Raises:
@@ -79,7 +96,8 @@ class GraphJudge:
             self._reference if graph == self._reference_graph else GraphSession(graph, self._threads)
             for graph in graphs
         ]
-        reference_ms, *own_ms = median_latencies_ms([self._reference, *sessions], self._timed, FINAL_ROUNDS, random)
+        timed = [self._reference, *sessions]
+        reference_ms, *own_ms = median_latencies_ms(timed, self._timed, FINAL_ROUNDS, random, on_round)
         return [self._reference_ms * one_ms / reference_ms for one_ms in own_ms]
 
 

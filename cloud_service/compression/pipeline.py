@@ -19,7 +19,7 @@ from cloud_service.compression.package import ShippedPair, calibrate_gate, draft
 from cloud_service.compression.precision_search import Tuned, check_tuning, offered_precisions, search_precisions
 from cloud_service.compression.progress import ProgressReport
 from cloud_service.compression.quantization.plan import form_of
-from cloud_service.compression.quantizing import Bench, open_bench, run_menu
+from cloud_service.compression.quantizing import Bench, menu_path, open_bench, run_menu
 from cloud_service.compression.shrinking import Pruned, cut_vocabulary, prune_model
 from cloud_service.compression.sources import write_model
 from cloud_service.compression.students import make_full, make_teacher, recover
@@ -27,6 +27,7 @@ from cloud_service.compression.tuning.probes import PROBE_RANGES, write_probe_ki
 from cloud_service.compression.tuning.products import products_of
 from cloud_service.compression.workshop import Learner, Workshop, open_workshop
 from shared.bundle import BundleDraft, Role, Tier, write_bundle
+from shared.documents import canonical_json, sha256
 from shared.gate import Gate
 from shared.probes import ProbeKit
 
@@ -123,45 +124,57 @@ class _Run:
 
     def _train(self) -> tuple[Learner | None, Learner]:
         plan = self._workshop.config.teacher
-        teacher = None if plan is None else self._diary.timed("teacher", lambda: make_teacher(self._workshop, plan))
-        full = self._diary.timed("full model", lambda: make_full(self._workshop, teacher))
+        teacher = (
+            None if plan is None else self._diary.timed("teacher", lambda: make_teacher(self._workshop, plan), _folder)
+        )
+        full = self._diary.timed("full model", lambda: make_full(self._workshop, teacher), _folder)
         write_model(full.folder / "checkpoint", full.model, self._workshop.splits.labels, full.tokenizer)
+        for learner in (full,) if teacher is None else (teacher, full):
+            self._diary.learned(learner)
         self._diary.full_model(full)
         return self._after(Step.TRAIN, (teacher, full))
 
     def _prune(self) -> tuple[Learner | None, Learner, Pruned]:
         teacher, full = self._train()
-        cut = self._diary.timed("vocabulary", lambda: cut_vocabulary(self._workshop, full))
+        cut = self._diary.timed(
+            "vocabulary", lambda: cut_vocabulary(self._workshop, full), lambda found: _folder(found.learner)
+        )
         parent = cut.learner
-        if cut.note is not None:
-            self._diary.note(cut.note)
+        self._diary.cut(cut)
         latency = latency_of_shape(self._workshop, parent)
-        pruned = self._diary.timed("pruning", lambda: prune_model(self._workshop, parent, latency))
+        pruned = self._diary.timed(
+            "pruning", lambda: prune_model(self._workshop, parent, latency), lambda found: _folder(found.learner)
+        )
         self._diary.pruned(full, parent, pruned)
         return self._after(Step.PRUNE, (teacher, full, pruned))
 
     def _distil(self) -> tuple[Learner | None, Learner, Learner]:
         teacher, full, pruned = self._prune()
         teachers = [full] if teacher is None else [full, teacher]
-        edge = self._diary.timed("distillation", lambda: recover(self._workshop, pruned.learner, teachers))
+        edge = self._diary.timed("distillation", lambda: recover(self._workshop, pruned.learner, teachers), _folder)
         write_model(edge.folder / "checkpoint", edge.model, self._workshop.splits.labels, edge.tokenizer)
+        self._diary.learned(edge)
         self._diary.distilled(full, edge)
         return self._after(Step.DISTIL, (teacher, full, edge))
 
     def _tune(self) -> tuple[Learner | None, Learner, Bench, Tuned]:
         teacher, full, edge = self._distil()
         bench = open_bench(self._workshop, edge)
-        menu = self._diary.timed("precision menu", lambda: run_menu(bench))
+        menu = self._diary.timed("precision menu", lambda: run_menu(bench), lambda _: _menu_name(bench))
         self._diary.menu(menu)
         self._after(Step.QUANTIZE, None)
-        tuned = self._diary.timed("tuning", lambda: search_precisions(bench, menu))
+        tuned = self._diary.timed("tuning", lambda: search_precisions(bench, menu), self._search_name)
         self._diary.tuned(bench, tuned)
         return self._after(Step.TUNE, (teacher, full, bench, tuned))
 
     def _evaluate(self) -> tuple[Bench, ShippedPair]:
         teacher, full, bench, tuned = self._tune()
         pair = export_pair(full, bench, tuned)
-        evaluation = self._diary.timed("evaluation", lambda: evaluate_models(self._workshop, bench, pair, teacher))
+        evaluation = self._diary.timed(
+            "evaluation",
+            lambda: evaluate_models(self._workshop, bench, pair, teacher),
+            lambda found: sha256(canonical_json(found)),
+        )
         self._diary.evaluated(full, bench, pair, evaluation)
         return self._after(Step.EVALUATE, (bench, pair))
 
@@ -192,11 +205,23 @@ class _Run:
         self._diary.gated(gate, predict(workshop, pair, splits.test, "test part"))
         return gate
 
+    def _search_name(self, tuned: Tuned) -> str:
+        """Trials may serve several goals."""
+        return self._workshop.stage_folder("tuning", tuned.journal, self._workshop.config.tuning).name
+
     def _after(self, step: Step, result: T) -> T:
         self._diary.write()
         if step is self._until:
             raise _Done
         return result
+
+
+def _folder(learner: Learner) -> str:
+    return learner.folder.name
+
+
+def _menu_name(bench: Bench) -> str:
+    return f"{bench.folder.name}/{menu_path(bench).name}"
 
 
 def _with_card(draft: BundleDraft, folder: Path, text: str) -> BundleDraft:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from scipy import special
 
 from cloud_service.compression.config import TuningConfig
 from cloud_service.compression.judging import Judgement
@@ -31,11 +32,13 @@ from cloud_service.compression.tuning.result import TuningResult
 from cloud_service.compression.tuning.search import tune
 from cloud_service.compression.tuning.space import Plan, SearchSpace
 from cloud_service.compression.tuning.trials import Budget
+from cloud_service.compression.workshop import DIGEST_CHARACTERS
 from shared.clock import SystemClock
-from shared.errors import ConfigurationError, MeasurementError
-from shared.latency_table import read_latency_table
+from shared.errors import ConfigurationError
+from shared.latency_table import DeviceClass, read_latency_table
 
 POINTS = 100.0
+ROUNDING = 1e-9
 FP32 = Precision(Scheme.FP32)
 OFFERED = (
     FP32,
@@ -46,17 +49,22 @@ OFFERED = (
     Precision(Scheme.INT4_BLOCKS, 32),
 )
 SLOWEST_FOR_OFFLOAD = 1.25
-OFFLOAD_ALPHA = 0.05
-JOURNAL_NAME = "trials.jsonl"
+"""Where little offload is asked for, a plan may take so much longer than the quickest whole-network precision."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What the search chose: the choice to build, and how it went. `smoothed` says whether weights were balanced."""
+    """What the search chose: the choice to build, and how it went. `smoothed` says whether weights were balanced.
+
+    `journal`: where the trials are. `device`: the device class by whose table latencies were forecast; None
+    where they were measured here.
+    """
 
     choice: Choice
     result: TuningResult
     smoothed: bool
+    journal: Path
+    device: DeviceClass | None = None
 
 
 def check_tuning(config: TuningConfig) -> None:
@@ -83,37 +91,47 @@ def search_precisions(bench: Bench, menu: MenuRecord) -> Tuned:
     """
     config = bench.workshop.config.tuning
     smoothed = _smoothing_helps(menu)
-    space, latency = _space(bench, config), _latency_by_table(bench, config)
-    goal = _goal(config, _quickest_ms(menu, space, latency))
-    with Journal(bench.folder / JOURNAL_NAME, subject=_subject(bench, smoothed)) as journal:
+    space, latency, goal = _space(bench, config), _latency_by_table(bench, config), _goal(config)
+    subject = _subject(bench, smoothed)
+    path = _journal_path(bench, subject)
+    with Journal(path, subject) as journal:
         result = _search(bench, space, goal, smoothed, latency, journal)
         if latency is None:
             result = settle(space, goal, result, _ThisMachine(bench, smoothed), journal)
-    return Tuned(_choice("tuned", result.best.plan, smoothed), result, smoothed)
+    device = latency.device if latency is not None else None
+    return Tuned(_choice("tuned", result.best.plan, smoothed), result, smoothed, path, device)
 
 
-def offload_at_risk(logits: np.ndarray, right: np.ndarray, alpha: float = OFFLOAD_ALPHA) -> float:
+def _journal_path(bench: Bench, subject: str) -> Path:
+    """Where trials of `subject` are kept: those of another number of threads or another table lie beside them."""
+    digest = hashlib.sha256(subject.encode()).hexdigest()[:DIGEST_CHARACTERS]
+    return bench.folder / f"trials-{digest}.jsonl"
+
+
+def offload_at_risk(logits: np.ndarray, right: np.ndarray, alpha: float) -> float:
     """The least share of texts to send on so that of the kept ones at most `alpha` are wrong, surest first.
 
-    `logits` [texts, labels], `right` bool [texts]. A figure to compare plans by, not a certificate.
+    Texts alike in sureness are kept or sent on together, as by a threshold. `logits` [texts, labels], `right`
+    bool [texts], at least one text. A figure to compare plans by, not a certificate.
     """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    sureness = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
-    wrong = np.cumsum(~right[np.argsort(-sureness, kind="stable")])
-    kept = np.arange(1, len(wrong) + 1)
-    allowed = np.nonzero(wrong <= alpha * kept)[0]
-    return 1.0 - (int(allowed[-1]) + 1) / len(wrong) if len(allowed) else 1.0
+    sureness = special.softmax(logits.astype(np.float64), axis=1).max(axis=1)
+    order = np.argsort(-sureness, kind="stable")
+    ends = np.append(np.diff(sureness[order]) < 0, True)
+    wrong, kept = np.cumsum(~right[order]), np.arange(1, len(order) + 1)
+    allowed = kept[ends & (wrong <= alpha * kept + ROUNDING)]
+    return 1.0 - int(allowed.max(initial=0)) / len(order)
 
 
 def _search(
     bench: Bench, space: SearchSpace, goal: Goal, smoothed: bool, latency: _TableLatency | None, journal: Journal
 ) -> TuningResult:
     config, report = bench.workshop.config.tuning, bench.workshop.report
+    kept_error = bench.workshop.config.calibration.error_alpha
     bar = report.start("tuning precisions", config.max_trials)
 
     def evaluate(plan: Plan) -> Outcome:
         found = bench.try_out(_choice("trial", plan, smoothed))
-        return _outcome(found, found.latency_ms if latency is None else latency.ms(plan))
+        return _outcome(found, found.latency_ms if latency is None else latency.ms(plan), kept_error)
 
     budget = Budget(trials=config.max_trials, seconds=config.max_minutes * 60.0)
     result = tune(
@@ -130,12 +148,12 @@ def _search(
     return result
 
 
-def _outcome(found: Judgement, latency_ms: float) -> Outcome:
+def _outcome(found: Judgement, latency_ms: float, kept_error: float) -> Outcome:
     return Outcome(
         quality=POINTS * found.accuracy,
         latency_ms=latency_ms,
         bytes=found.size_bytes,
-        offload=offload_at_risk(found.logits, found.right),
+        offload=offload_at_risk(found.logits, found.right, kept_error),
         divergence=max(0.0, found.divergence_nats),
     )
 
@@ -164,22 +182,13 @@ def offered_precisions(config: TuningConfig) -> tuple[Precision, ...]:
     return (FP32, *(known[name] for name in config.choices if name != FP32.name))
 
 
-def _goal(config: TuningConfig, quickest_ms: float | None) -> Goal:
-    limit = None
-    if config.objective == "offload" and quickest_ms is not None:
-        limit = SLOWEST_FOR_OFFLOAD * quickest_ms
-    return Goal(Objective(config.objective), POINTS * config.tolerance, None, limit, config.max_bytes)
-
-
-def _quickest_ms(menu: MenuRecord, space: SearchSpace, latency: _TableLatency | None) -> float | None:
-    """The least time of a whole network in one precision, on the machine that plans are timed on."""
-    if latency is None:
-        return min((row.latency_ms for row in menu.rows if row.latency_ms is not None), default=None)
-    predicted_ms = []
-    for plan in space.menu():
-        with suppress(MeasurementError):
-            predicted_ms.append(latency.ms(plan))
-    return min(predicted_ms, default=None)
+def _goal(config: TuningConfig) -> Goal:
+    return Goal(
+        Objective(config.objective),
+        POINTS * config.tolerance,
+        bytes_limit=config.max_bytes,
+        latency_ratio_limit=SLOWEST_FOR_OFFLOAD if config.objective == "offload" else None,
+    )
 
 
 def _choice(name: str, plan: Plan, smoothed: bool) -> Choice:
@@ -204,9 +213,13 @@ def _smoothing_helps(menu: MenuRecord) -> bool:
 
 def _subject(bench: Bench, smoothed: bool) -> str:
     """What outcomes depend on beside the plan."""
-    table = bench.workshop.config.tuning.latency_table
+    config = bench.workshop.config
+    table, alpha = config.tuning.latency_table, config.calibration.error_alpha
     recorded = hashlib.sha256(table.read_bytes()).hexdigest() if table is not None and table.is_file() else "here"
-    return f"{bench.folder.name} smoothed={smoothed} threads={bench.workshop.config.tuning.threads} latency={recorded}"
+    return (
+        f"{bench.folder.name} smoothed={smoothed} threads={config.tuning.threads} latency={recorded} "
+        f"kept_error={alpha:g}"
+    )
 
 
 @dataclass(frozen=True)
@@ -232,6 +245,7 @@ class _TableLatency:
     """Latency on the device class whose table was recorded, of the products alone and one run's overhead."""
 
     predictor: LatencyPredictor
+    device: DeviceClass
     bench: Bench
     tokens: int
 
@@ -251,4 +265,5 @@ def _latency_by_table(bench: Bench, config: TuningConfig) -> _TableLatency | Non
         return None
     sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
     tokens = int(np.median([len(sequence) for sequence in sequences]))
-    return _TableLatency(LatencyPredictor(read_latency_table(config.latency_table)), bench, tokens)
+    table = read_latency_table(config.latency_table)
+    return _TableLatency(LatencyPredictor(table), table.device, bench, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cloud_service.compression.assessment.fresh_process import Conditions, Failure, measure_graph
-from cloud_service.compression.config import TuningConfig
 from cloud_service.compression.durable import write_durably
-from cloud_service.compression.encoding import TokenBatch
 from cloud_service.compression.errors import WriteError
 from cloud_service.compression.graphs.export import export_reference, graph_source
 from cloud_service.compression.graphs.writer import GraphFiles
-from cloud_service.compression.judging import GraphJudge, Judgement
+from cloud_service.compression.judging import FINAL_ROUNDS, GraphJudge, Judgement
 from cloud_service.compression.quantization.baseline import (
     BaselineResult,
+    Classify,
     onnxruntime_dynamic_int8,
     torch_dynamic_int8,
 )
@@ -30,7 +30,7 @@ from shared.errors import TandemError
 
 CALIBRATION_TEXTS = 256
 PARITY_SAMPLES = 32
-MENU_NAME = "menu.json"
+BUILDING = "building-"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Bench:
         Raises:
             ExportError: it cannot be written, or ONNX Runtime does not take it.
         """
-        with TemporaryDirectory(dir=self.folder) as folder:
+        with self.temporary_folder() as folder:
             return self.judge.judge(self.build(choice, Path(folder)))
 
     def latencies_ms(self, choices: Sequence[Choice]) -> list[float]:
@@ -96,37 +96,73 @@ class Bench:
         Raises:
             ExportError: one cannot be written, or ONNX Runtime does not take it.
         """
-        with TemporaryDirectory(dir=self.folder) as folder:
+        report, random = self.workshop.report, np.random.default_rng(self.workshop.config.seed)
+        bar = report.start("timing the best in turns", FINAL_ROUNDS)
+        with self.temporary_folder() as folder:
             graphs = [
                 self.reference.graph if choice.is_unchanged else self.build(choice, Path(folder) / str(number)).graph
                 for number, choice in enumerate(choices)
             ]
-            return self.judge.latencies_ms(graphs, np.random.default_rng(self.workshop.config.seed))
+            times_ms = self.judge.latencies_ms(graphs, random, lambda: report.step(bar))
+        report.finish(bar)
+        return times_ms
+
+    def typical_tokens(self) -> int:
+        """Of a text of the validation part."""
+        return int(np.median([len(one) for one in self.learner.encode(self.workshop.splits.validation.texts)]))
+
+    def temporary_folder(self) -> TemporaryDirectory[str]:
+        """Where to build what is not kept; a killed run's is removed when the next one opens its bench."""
+        return TemporaryDirectory(prefix=BUILDING, dir=self.folder)
 
 
 def open_bench(workshop: Workshop, learner: Learner) -> Bench:
     """Export the FP32 graph, proven against torch, and watch what flows through it on some of the train part.
 
+    One run at a time may use a work folder: half-built graphs in it are taken for a killed run's and removed.
+
     Raises:
         ExportError: the graph cannot be written, or disagrees with torch.
     """
     folder = workshop.stage_folder("precision", learner.folder)
+    _sweep(folder)
     sequences = learner.encode(workshop.splits.validation.texts)
     reference = export_reference(learner.model, folder / "fp32", sequences[:PARITY_SAMPLES])
-    judge = GraphJudge(reference.graph, sequences, workshop.splits.validation.label_ids, workshop.config.tuning.threads)
-    statistics = collect_statistics(
-        graph_source(learner.model), learner.encode(workshop.splits.train.texts[:CALIBRATION_TEXTS])
+    judge = _judge(workshop, reference, sequences)
+    return Bench(workshop, learner, folder, reference, judge, _statistics(workshop, learner))
+
+
+def _sweep(folder: Path) -> None:
+    for pattern in (f"{BUILDING}*", "tmp*"):  # the latter by versions that gave them no name of their own
+        for left in folder.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _judge(workshop: Workshop, reference: GraphFiles, sequences: list[list[int]]) -> GraphJudge:
+    report, label_ids = workshop.report, workshop.splits.validation.label_ids
+    bar = report.start("asking the FP32 graph", len(sequences))
+    judge = GraphJudge(
+        reference.graph, sequences, label_ids, workshop.config.tuning.threads, lambda count: report.step(bar, count)
     )
-    return Bench(workshop, learner, folder, reference, judge, statistics)
+    report.finish(bar)
+    return judge
+
+
+def _statistics(workshop: Workshop, learner: Learner) -> ActivationStatistics:
+    report, sequences = workshop.report, learner.encode(workshop.splits.train.texts[:CALIBRATION_TEXTS])
+    bar = report.start("watching activations", len(sequences))
+    statistics = collect_statistics(graph_source(learner.model), sequences, lambda: report.step(bar))
+    report.finish(bar)
+    return statistics
 
 
 def run_menu(bench: Bench) -> MenuRecord:
-    """Every whole-network precision and the two baselines; done once, then read again.
+    """Every whole-network precision and the two baselines; done once for each number of threads, then read again.
 
     Raises:
         WriteError, OSError: the disk is full or not writable.
     """
-    path = bench.folder / MENU_NAME
+    path = menu_path(bench)
     if path.is_file():
         return read_document(MenuRecord, path.read_bytes())
     choices = menu()
@@ -145,12 +181,17 @@ def run_menu(bench: Bench) -> MenuRecord:
     return record
 
 
+def menu_path(bench: Bench) -> Path:
+    """Where the menu is kept."""
+    return bench.folder / f"menu-threads-{bench.workshop.config.tuning.threads}.json"
+
+
 def _row(bench: Bench, choice: Choice) -> MenuRow:
     try:
-        with TemporaryDirectory(dir=bench.folder) as folder:
+        with bench.temporary_folder() as folder:
             files = bench.build(choice, Path(folder))
             found = bench.judge.judge(files)
-            memory = measure_graph(files.graph, (_typical_tokens(bench),), _conditions(bench.workshop.config.tuning))
+            memory = measure_graph(files.graph, (bench.typical_tokens(),), _conditions(bench))
     except WriteError:
         raise
     except TandemError as error:
@@ -165,39 +206,36 @@ def _row(bench: Bench, choice: Choice) -> MenuRow:
     )
 
 
-def _conditions(tuning: TuningConfig) -> Conditions:
-    return Conditions(threads=tuning.threads)
-
-
-def _typical_tokens(bench: Bench) -> int:
-    sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
-    return int(np.median([len(sequence) for sequence in sequences]))
+def _conditions(bench: Bench) -> Conditions:
+    """Tokens from the whole vocabulary: rows of the table that are never read take no memory."""
+    threads, vocabulary = bench.workshop.config.tuning.threads, bench.learner.model.shape.vocabulary_size
+    return Conditions(threads=threads, token_limit=vocabulary)
 
 
 def _baseline_row(bench: Bench, name: str, baseline: Callable[[Bench, Path], BaselineResult]) -> MenuRow:
     try:
-        with TemporaryDirectory(dir=bench.folder) as folder:
+        with bench.temporary_folder() as folder:
             found = baseline(bench, Path(folder))
+            latency_ms = bench.judge.latency_ms(found.session)
     except WriteError:
         raise
     except TandemError as error:
         return MenuRow(name, failure=str(error))
     label_ids = np.asarray(bench.workshop.splits.validation.label_ids)
     right = int((found.logits.argmax(axis=1) == label_ids).sum())
-    return MenuRow(name, right, len(label_ids), found.size_bytes)
+    return MenuRow(name, right, len(label_ids), found.size_bytes, latency_ms)
 
 
 def _torch_baseline(bench: Bench, folder: Path) -> BaselineResult:
-    def classify(model: object, batch: TokenBatch) -> object:
-        return model(batch)  # type: ignore[operator]
-
+    classify: Classify = lambda model, batch: model(batch)  # noqa: E731
+    threads = bench.workshop.config.tuning.threads
     sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
-    return torch_dynamic_int8(bench.learner.model, classify, sequences, folder / "model.pt")  # type: ignore[arg-type]
+    return torch_dynamic_int8(bench.learner.model, classify, sequences, folder / "model.pt", threads)
 
 
 def _onnxruntime_baseline(bench: Bench, folder: Path) -> BaselineResult:
     sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
-    return onnxruntime_dynamic_int8(bench.reference.graph, sequences, folder)
+    return onnxruntime_dynamic_int8(bench.reference.graph, sequences, folder, bench.workshop.config.tuning.threads)
 
 
 BASELINES: dict[str, Callable[[Bench, Path], BaselineResult]] = {

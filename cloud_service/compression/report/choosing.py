@@ -53,11 +53,17 @@ class LayerSensitivity(Document):
 
 @dataclass(frozen=True)
 class Sensitivity(Document):
-    """What each layer loses, on `texts` texts of `part`."""
+    """What each layer loses, on `texts` texts of `part`. `all_layers`: how many there are; None where not told."""
 
     part: Part
     texts: int
     layers: tuple[LayerSensitivity, ...]
+    all_layers: int | None = None
+
+    @property
+    def layers_tried(self) -> int:
+        """Of how many layers something is told."""
+        return len({each.layer for each in self.layers})
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,16 @@ class FinalTime(Document):
 
 @dataclass(frozen=True)
 class Tuning(Document):
-    """The search for a plan, in words and trial by trial; `finals` are the last comparison, which decided."""
+    """The search for a plan, in words and trial by trial; `finals` are the last comparison, which decided.
+
+    `forecast_for`: the device class that the trials' latencies are forecasts for; None where they were measured
+    as the menu's were.
+    """
 
     method: str
     trials: tuple[Trial, ...]
     finals: tuple[FinalTime, ...] = ()
+    forecast_for: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class GateSummary(Document):
 class ModelEvaluation(Document):
     """One graph in the end. `seeds`: accuracy of runs that differ in nothing but their seed.
 
-    `latency_ratios`: by the evaluation's first model, round by round. Energy is in `latencies`, where metered.
+    `latency_ratios`: by the evaluation's first model, round by round; `own_latency_ratios`: by the same network in
+    FP32. Energy is in `latencies`, where metered.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelEvaluation(Document):
     peak_memory_bytes: int | None = None
     latencies: tuple[LengthLatency, ...] = ()
     latency_ratios: tuple[RatioSummary, ...] = ()
+    own_latency_ratios: tuple[RatioSummary, ...] = ()
     failure: str | None = None
 
 
@@ -105,6 +107,11 @@ class Report(Document):
     evaluation: Evaluation | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def forecast_for(self) -> str | None:
+        """The device class that the latencies of plans are forecasts for; see `Tuning`."""
+        return self.tuning.forecast_for if self.tuning is not None else None
 
     def variants(self) -> tuple[Variant, ...]:
         """All of the menu, then all that tuning tried."""

@@ -38,24 +38,46 @@ def accuracy_against_size(report: Report) -> Markup | None:
 
 
 def accuracy_against_latency(report: Report) -> Markup | None:
-    """Every variant by its latency."""
+    """Every variant that was timed, by its latency; where plans have forecasts, the menu alone."""
+    return _against_milliseconds(report, "median latency of one text, ms", report.forecast_for is None)
+
+
+def accuracy_against_forecast(report: Report) -> Markup | None:
+    """Every plan by the latency that a device's table forecasts, where one does."""
+    if report.forecast_for is None:
+        return None
+    return _against_milliseconds(report, "forecast latency of one text, ms", with_trials=True, with_menu=False)
+
+
+def _against_milliseconds(report: Report, title: str, with_trials: bool, with_menu: bool = True) -> Markup | None:
+    menu_size = _menu_size(report)
     return _against(
         report,
-        "median latency of one text, ms",
+        title,
         lambda each: each.latency_ms,
         lambda each: milliseconds(each.latency_ms),
+        lambda number: with_menu if number <= menu_size else with_trials,
     )
 
 
+def _menu_size(report: Report) -> int:
+    return len(report.menu.rows) if report.menu is not None else 0
+
+
 def _against(
-    report: Report, title: str, cost: Callable[[Variant], float | None], say: Callable[[Variant], str]
+    report: Report,
+    title: str,
+    cost: Callable[[Variant], float | None],
+    say: Callable[[Variant], str],
+    is_shown: Callable[[int], bool] = lambda _: True,
 ) -> Markup | None:
     chosen = report.choice.name if report.choice is not None else None
-    menu_size = len(report.menu.rows) if report.menu is not None else 0
     dots = [
-        _dot_of(variant, number, x, say(variant), is_of_menu=number <= menu_size, is_chosen=variant.name == chosen)
+        _dot_of(
+            variant, number, x, say(variant), is_of_menu=number <= _menu_size(report), is_chosen=variant.name == chosen
+        )
         for number, variant in enumerate(report.variants(), start=1)
-        if variant.accuracy is not None and (x := cost(variant)) is not None
+        if is_shown(number) and variant.accuracy is not None and (x := cost(variant)) is not None
     ]
     if not dots:
         return None

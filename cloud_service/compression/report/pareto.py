@@ -36,9 +36,12 @@ def pareto_front(points: Sequence[Point]) -> tuple[bool, ...]:
 def with_front_marked(report: Report) -> Report:
     """`report` with `is_on_front` set of menu and trials together: accuracy against bytes and latency.
 
-    A variant without one of these figures is not on the front.
+    Where latencies of trials are forecasts for a device, menu and trials have a front each. A variant without
+    one of these figures is not on a front.
     """
-    flags = iter(_flags(report.variants()))
+    rows = report.menu.rows if report.menu is not None else ()
+    tried = report.variants()[len(rows) :]
+    flags = iter(_flags((*rows, *tried)) if report.forecast_for is None else [*_flags(rows), *_flags(tried)])
     menu, tuning = report.menu, report.tuning
     if menu is not None:
         menu = Menu(tuple(dataclasses.replace(row, is_on_front=next(flags)) for row in menu.rows))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cloud_service.compression.tuning.explanation import explain
-from cloud_service.compression.tuning.goal import Goal, Objective, Outcome, Verdict
+from cloud_service.compression.tuning.goal import Goal, Outcome, Verdict
 from cloud_service.compression.tuning.result import FinalTimes, TuningResult, judge_of
 from cloud_service.compression.tuning.space import Plan, SearchSpace, plan_key
 from cloud_service.compression.tuning.trials import Trial
@@ -58,14 +58,14 @@ def settle(
         best=best,
         verdict=verdict,
         met=verdict.met,
-        explanation=_explanation(space, goal, [one for _, one in judged], times, best),
+        explanation=_explanation(space, judge.goal, [one for _, one in judged], times, best),
         finals=times,
     )
 
 
 def _contenders(space: SearchSpace, goal: Goal, result: TuningResult) -> list[tuple[Trial, Outcome]]:
     """The baseline where it was measured, then the best."""
-    if not result.met or (goal.objective is not Objective.LATENCY and goal.latency_limit_ms is None):
+    if not result.met or not goal.looks_at_latency:
         return []
     judge, baseline = judge_of(space, goal, result.trials), plan_key(space.baseline)
     judged = [

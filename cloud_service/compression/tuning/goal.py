@@ -75,7 +75,8 @@ class Goal:
     """Make `objective` small while losing at most `tolerance_points` of quality and keeping the limits.
 
     None: not asked for. `reference_quality` (points) is what loss is measured against; by default the
-    baseline's own. OFFLOAD alone would choose the slowest plan: give it a limit.
+    baseline's own. OFFLOAD alone would choose the slowest plan: give it a limit, in milliseconds or as
+    `latency_ratio_limit`, by the quickest uniform plan that keeps the tolerance.
     """
 
     objective: Objective
@@ -84,6 +85,13 @@ class Goal:
     latency_limit_ms: float | None = None
     bytes_limit: int | None = None
     reference_quality: float | None = None
+    latency_ratio_limit: float | None = None
+
+    @property
+    def looks_at_latency(self) -> bool:
+        """Whether a plan's time decides anything."""
+        limits = (self.latency_limit_ms, self.latency_ratio_limit)
+        return self.objective is Objective.LATENCY or any(limit is not None for limit in limits)
 
     def cost(self, outcome: Outcome) -> float:
         """What is to be small: ms, bytes, or a ratio."""
@@ -123,7 +131,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judge:
-    """A goal, and the quality (points) that loss is measured against."""
+    """A goal whose limits are all in figures, and the quality (points) that loss is measured against."""
 
     goal: Goal
     reference_quality: float
@@ -137,6 +145,10 @@ class Judge:
             0.0 if goal.bytes_limit is None else _over(outcome.bytes / goal.bytes_limit - 1.0),
         )
         return Verdict(loss, goal.cost(outcome), excess)
+
+    def keeps_tolerance(self, outcome: Outcome) -> bool:
+        """Whether `outcome` loses no more than is allowed, whatever else it breaks."""
+        return not self.verdict(outcome).excess[0]
 
     def _loss_points(self, outcome: Outcome) -> float:
         confidence, pairs = self.goal.confidence, outcome.pairs

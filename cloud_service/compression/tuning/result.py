@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class TuningResult:
     `verdict` is None, and so may be `best.outcome`, where no plan could be measured. `pareto` are the plans
     that no other beats in everything that the goal looks at, cheapest first; `trials` is every trial. `finals`
     are the times by which the best was chosen in the end, where they were taken; `verdict` then goes by them.
+    `parts`: how many parts have more than one choice; `sensitivity` may not reach them all.
     """
 
     best: Trial
@@ -53,31 +55,59 @@ class TuningResult:
     sensitivity: tuple[Sensitivity, ...]
     trials: tuple[Trial, ...]
     finals: FinalTimes | None = None
+    parts: int = 0
+
+    @property
+    def parts_tried(self) -> int:
+        """Of how many parts a change was measured alone."""
+        return len({one.part for one in self.sensitivity})
 
 
 def judge_of(space: SearchSpace, goal: Goal, trials: Sequence[Trial]) -> Judge:
-    """The goal with its reference: as the goal says, or the baseline's quality, or the best quality measured."""
+    """The goal with its reference: as the goal says, or the baseline's quality, or the best quality measured.
+
+    A limit by the quickest uniform plan becomes one in milliseconds, if such a plan is among `trials`.
+    """
+    judge = Judge(goal, _reference_quality(space, goal, trials))
+    quickest_ms = _quickest_uniform_ms(space, judge, trials)
+    if goal.latency_ratio_limit is None or quickest_ms is None:
+        return judge
+    limits_ms = [goal.latency_ratio_limit * quickest_ms, goal.latency_limit_ms]
+    limit_ms = min(limit for limit in limits_ms if limit is not None)
+    return dataclasses.replace(judge, goal=dataclasses.replace(goal, latency_limit_ms=limit_ms))
+
+
+def _reference_quality(space: SearchSpace, goal: Goal, trials: Sequence[Trial]) -> float:
     if goal.reference_quality is not None:
-        return Judge(goal, goal.reference_quality)
+        return goal.reference_quality
     outcome = _outcomes(trials).get(plan_key(space.baseline))
     qualities = [outcome.quality] if outcome else [found.quality for found in _outcomes(trials).values()]
-    return Judge(goal, max(qualities, default=0.0))
+    return max(qualities, default=0.0)
+
+
+def _quickest_uniform_ms(space: SearchSpace, judge: Judge, trials: Sequence[Trial]) -> float | None:
+    """Of the uniform plans that keep the tolerance; the others say nothing of what can be had."""
+    found = _outcomes(trials)
+    outcomes = [found[key] for key in map(plan_key, space.menu()) if key in found]
+    kept_ms = [one.latency_ms for one in outcomes if judge.goal.can_judge(one) and judge.keeps_tolerance(one)]
+    return min(kept_ms, default=None)
 
 
 def conclude(space: SearchSpace, goal: Goal, trials: Sequence[Trial]) -> TuningResult:
     """Choose among `trials` (at least one). A plan that breaks the goal is never chosen over one that keeps it."""
-    judge = judge_of(space, goal, trials)
+    judge, parts = judge_of(space, goal, trials), sum(len(offered) > 1 for offered in space.choices.values())
+    goal = judge.goal
     judged = [
         (trial, judge.verdict(trial.outcome)) for trial in trials if trial.outcome and goal.can_judge(trial.outcome)
     ]
     if not judged:
-        return TuningResult(trials[0], None, False, _nothing_measured(trials), (), (), tuple(trials))
+        return TuningResult(trials[0], None, False, _nothing_measured(trials), (), (), tuple(trials), parts=parts)
     best, verdict = min(judged, key=lambda pair: (pair[1].rank, pair[0].key))
     met, explanation = verdict.met, explain(goal, [verdict for _, verdict in judged])
     if not _loss_is_known(space, goal, trials):
         met, explanation = False, "the unchanged network could not be measured, so that no loss is known"
     sensitivity = _sensitivity(space, judge, trials)
-    return TuningResult(best, verdict, met, explanation, _pareto(goal, judged), sensitivity, tuple(trials))
+    return TuningResult(best, verdict, met, explanation, _pareto(goal, judged), sensitivity, tuple(trials), parts=parts)
 
 
 def _loss_is_known(space: SearchSpace, goal: Goal, trials: Sequence[Trial]) -> bool:

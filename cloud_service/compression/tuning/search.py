@@ -6,6 +6,7 @@ noisy times is too small: `finals.settle` times the few best plans again, in tur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
@@ -13,9 +14,12 @@ from random import Random
 from cloud_service.compression.tuning.additive import AdditiveModel, Effect, Move, by_benefit
 from cloud_service.compression.tuning.goal import Goal, Judge, Outcome
 from cloud_service.compression.tuning.result import TuningResult, conclude, judge_of
-from cloud_service.compression.tuning.space import Plan, SearchSpace, changed
+from cloud_service.compression.tuning.space import Plan, SearchSpace, changed, plan_key
 from cloud_service.compression.tuning.trials import Budget, BudgetSpent, Evaluate, Record, Trial, TrialLog
 from shared.clock import Clock
+
+_COVERAGE_SHARE = 0.8
+"""Share of the trials after which parts that no change was tried of are left untried."""
 
 _SENSITIVITY_SHARE = 0.6
 """Share of the trials after which sensitivity is taken as it is, so that some are left to use it."""
@@ -69,27 +73,33 @@ class _Search:
         self._improve(judge, model)
 
     def _probe(self, judge: Judge, anchor: Trial, menu: list[Trial]) -> None:
-        """Each change alone against the anchor; the choices whose uniform plans are best come first."""
-        order = {choice: rank for rank, choice in enumerate(self._choices_by_promise(judge, menu))}
-        changes = [
-            (part, choice)
-            for part, offered in self._space.choices.items()
-            for choice in offered
-            if choice != anchor.plan[part]
-        ]
-        self._random.shuffle(changes)
-        changes.sort(key=lambda change: order[change[1]])
-        for change in changes:
-            if len(self._log.asked) >= max(len(menu) + 1, _SENSITIVITY_SHARE * self._budget.trials):
-                return
-            self._log.ask(changed(anchor.plan, change))
+        """Each change alone against the anchor: of every part the most promising one first, then the others."""
+        promise = self._promise(judge, menu)
+        firsts, others = [], []
+        for part, offered in self._space.choices.items():
+            new = sorted((choice for choice in offered if choice != anchor.plan[part]), key=promise.__getitem__)
+            firsts += [(part, choice) for choice in new[:1]]
+            others += [(part, choice) for choice in new[1:]]
+        for changes, share in ((firsts, _COVERAGE_SHARE), (others, _SENSITIVITY_SHARE)):
+            self._random.shuffle(changes)
+            changes.sort(key=lambda change: promise[change[1]])
+            for change in changes:
+                if len(self._log.asked) >= max(len(menu) + 1, share * self._budget.trials):
+                    break
+                self._log.ask(changed(anchor.plan, change))
 
-    def _choices_by_promise(self, judge: Judge, menu: list[Trial]) -> list[str]:
-        """Choice names, those of the cheapest uniform plans first, those of failed ones last."""
-        cost = {trial.key: judge.goal.cost(_of(trial)) for trial in menu if judge.goal.can_judge(trial.outcome)}
+    def _promise(self, judge: Judge, menu: list[Trial]) -> dict[str, tuple[float, ...]]:
+        """By choice, less is better: first whether the uniform plan keeps the tolerance, then what it costs.
+
+        Those whose uniform plan failed are last.
+        """
+        found = {
+            trial.key: (float(not judge.keeps_tolerance(_of(trial))), judge.goal.cost(_of(trial)))
+            for trial in menu
+            if judge.goal.can_judge(trial.outcome)
+        }
         names = dict.fromkeys(choice for offered in self._space.choices.values() for choice in offered)
-        uniform = {name: tuple(sorted(self._space.uniform(name).items())) for name in names}
-        return sorted(names, key=lambda name: cost.get(uniform[name], float("inf")))
+        return {name: found.get(plan_key(self._space.uniform(name)), (math.inf,)) for name in names}
 
     def _effects(self, judge: Judge, anchor: Trial) -> dict[tuple[str, str], Effect]:
         """Of each change tried alone; of one not tried, its share of the uniform plan's."""

@@ -139,9 +139,10 @@ def _evaluation() -> Evaluation:
     latencies = tuple(LengthLatency(tokens, tokens * 0.8, tokens * 0.95, None) for tokens in (8, 16, 64))
     fast = tuple(LengthLatency(tokens, tokens * 0.16, tokens * 0.19, 3.2) for tokens in (8, 16, 64))
     ratios = tuple(RatioSummary(tokens, 0.2, 0.18, 0.23) for tokens in (8, 16, 64))
+    own = tuple(RatioSummary(tokens, 0.53, 0.51, 0.58) for tokens in (8, 16, 64))
     full = ModelEvaluation("full model", share(int(first.sum()), 3080, Part.TEST), None, 1.31, None, 437_951_328, 812.0,
                            912_000_000, latencies)  # fmt: skip
     edge = ModelEvaluation("edge model", share(int(second.sum()), 3080, Part.TEST), spread([0.911, 0.914, 0.909]), 1.42,
-                           table, 12_400_000, 61.0, 92_000_000, fast, ratios)  # fmt: skip
+                           table, 12_400_000, 61.0, 92_000_000, fast, ratios, own)  # fmt: skip
     comparison = Comparison("full model", "edge model", Part.TEST, paired_difference(first, second))
     return Evaluation(Part.TEST, (full, edge), (comparison,), "RAPL (package-0)")

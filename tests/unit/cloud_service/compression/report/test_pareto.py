@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +40,24 @@ def test_a_report_marks_menu_and_trials_together_and_never_a_failure(full_report
     assert not on_front & {"ternary", "plan 13"}
     assert marked.menu is not None and full_report.menu is not None
     assert [row.name for row in marked.menu.rows] == [row.name for row in full_report.menu.rows]
+
+
+def test_forecasts_for_a_device_and_times_of_this_machine_have_a_front_each(full_report: Report) -> None:
+    assert full_report.tuning is not None and full_report.menu is not None
+    slow = tuple(
+        dataclasses.replace(trial, variant=dataclasses.replace(trial.variant, latency_ms=1e4, file_bytes=10**9))
+        for trial in full_report.tuning.trials[:1]
+    )
+    timed_here = dataclasses.replace(full_report, tuning=dataclasses.replace(full_report.tuning, trials=slow))
+    assert not with_front_marked(timed_here).variants()[-1].is_on_front
+    tuning = dataclasses.replace(full_report.tuning, trials=slow, forecast_for="Cortex-A72")
+    marked = with_front_marked(dataclasses.replace(full_report, tuning=tuning))
+    assert marked.variants()[-1].is_on_front
+    assert [row.name for row in marked.variants()[:-1] if row.is_on_front] == [
+        row.name
+        for row in with_front_marked(dataclasses.replace(full_report, tuning=None)).variants()
+        if row.is_on_front
+    ]
 
 
 def test_a_report_without_variants_stays_as_it_is(bare_report: Report) -> None:

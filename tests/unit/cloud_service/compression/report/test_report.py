@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_service.compression.report import drawings
 from cloud_service.compression.report.choosing import Choice, Menu, Variant
 from cloud_service.compression.report.document import Report
 from cloud_service.compression.report.files import write_report
@@ -46,6 +47,47 @@ def test_numbers_come_with_their_part_and_interval(full_report: Report) -> None:
 
 def test_the_page_tells_the_times_that_decided(full_report: Report) -> None:
     assert "by timing them in turns: plan 1 2.7\u202fms, plan 3 2.4\u202fms." in render(full_report)
+
+
+def test_the_page_tells_the_time_against_the_same_network_in_fp32(full_report: Report) -> None:
+    said = "edge model, its median time by that of the same network in FP32 (range of rounds): 0.53 (0.51 to 0.58)"
+    assert said in render(full_report)
+
+
+def test_a_trial_tells_its_note_beside_what_came_of_it(full_report: Report) -> None:
+    assert full_report.tuning is not None
+    trial = full_report.tuning.trials[0]
+    noted = dataclasses.replace(trial, variant=dataclasses.replace(trial.variant, note="least offload: 12.5%"))
+    for outcome, written in (("", "least offload: 12.5%"), ("measured", "measured · least offload: 12.5%")):
+        tuning = dataclasses.replace(full_report.tuning, trials=(dataclasses.replace(noted, outcome=outcome),))
+        assert f'<td class="words">{written}</td>' in render(dataclasses.replace(full_report, tuning=tuning))
+
+
+def test_latencies_forecast_for_a_device_are_not_drawn_among_those_taken_here(full_report: Report) -> None:
+    assert full_report.tuning is not None
+    assert "5 variants" in str(drawings.accuracy_against_size(dataclasses.replace(full_report, tuning=None)))
+    assert drawings.accuracy_against_forecast(full_report) is None
+    assert "17 variants" in str(drawings.accuracy_against_latency(full_report))
+    tuning = dataclasses.replace(full_report.tuning, forecast_for="Cortex-A72")
+    report = dataclasses.replace(full_report, tuning=tuning)
+    assert "5 variants" in str(drawings.accuracy_against_latency(report))
+    assert "12 variants" in str(drawings.accuracy_against_forecast(report))
+    page = render(report)
+    assert "Plans: forecast for Cortex-A72" in page and "Latencies are forecasts for Cortex-A72" in page
+
+
+def test_the_page_says_how_latencies_were_taken(full_report: Report) -> None:
+    page = render(full_report)
+    assert "in turns with the FP32 network" in page and "ran that graph alone" not in page
+
+
+def test_layers_that_the_search_did_not_reach_are_told(full_report: Report) -> None:
+    assert full_report.sensitivity is not None
+    assert "layers were tried alone" not in render(full_report)
+    for all_layers, is_told in ((6, False), (50, True)):
+        sensitivity = dataclasses.replace(full_report.sensitivity, all_layers=all_layers)
+        page = render(dataclasses.replace(full_report, sensitivity=sensitivity))
+        assert ("6 of 50 layers were tried alone" in page) is is_told
 
 
 def test_text_of_others_is_escaped_everywhere(full_report: Report) -> None:
