@@ -49,6 +49,21 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     imported.add_argument("folder", help="a folder as save_pretrained writes it, or package:NAME")
     imported.add_argument("--max-length", type=int, help="tokens that texts may have (default: what it can take)")
     imported.set_defaults(handler=run_import)
+    _add_generator(actions)
+
+
+def _add_generator(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    generator = actions.add_parser(
+        "generator",
+        help="write a causal language model's checkpoint as a pair of graphs that generate",
+        description="Prompts run in INT8, each later token in 4-bit blocks, over one cache and one weights file.",
+    )
+    generator.add_argument("checkpoint", help="an Ernie4_5ForCausalLM's folder, as save_pretrained writes it")
+    generator.add_argument("--out", type=Path, required=True, help="a new folder, or an older generator's")
+    generator.add_argument("--precision", choices=("mixed", "fp32"), default="mixed", help="default: %(default)s")
+    generator.add_argument("--block-size", type=int, default=128, help="weights to a scale (default: %(default)s)")
+    generator.add_argument("--max-length", type=int, help="tokens of prompt and answer (default: what it can take)")
+    generator.set_defaults(handler=run_generator)
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -89,6 +104,23 @@ def run_import(arguments: argparse.Namespace) -> int:
         return describe(read_checkpoint(checkpoint_folder(arguments.folder), arguments.max_length)) + "\n"
 
     return _reported("import", work)
+
+
+def run_generator(arguments: argparse.Namespace) -> int:
+    """Carry out `model generator`."""
+
+    def work() -> str:
+        try:
+            from cloud_service.compression.generator import GeneratorPrecision, write_generator
+            from cloud_service.compression.sources import checkpoint_folder
+        except ImportError as error:
+            raise _needs_packages(error) from error
+        folder, precision = checkpoint_folder(arguments.checkpoint), GeneratorPrecision(arguments.precision)
+        made = write_generator(folder, arguments.out, precision, arguments.block_size, arguments.max_length)
+        without = "" if made.tokenizer else "; the checkpoint has no tokenizer.json, so it takes token ids alone"
+        return f"generator: {arguments.out}, {made.size_bytes:,} bytes{without}\n"
+
+    return _reported("generator", work)
 
 
 def _reported(action: str, work: Callable[[], str]) -> int:

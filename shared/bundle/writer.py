@@ -1,4 +1,4 @@
-"""Writes a bundle's folder: digests every file, then puts the manifest in place last."""
+"""Writes a bundle's folder: digests every file, and puts the whole in place at once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from shared.bundle.manifest import (
     Tier,
 )
 from shared.documents import canonical_json, sha256
+from shared.folders import replacing_folder
 from shared.gate import Gate, gate_document
 
 GATE_NAME = "gate.json"
@@ -86,42 +87,21 @@ def file_entry(path: str, role: Role, data: bytes, borders: Sequence[int] = ()) 
 def write_bundle(draft: BundleDraft, gate: Gate | None, destination: Path) -> Manifest:
     """Write `draft` with `gate` to the folder `destination`, replacing a bundle that is there.
 
-    The new folder is made beside the old one and renamed over it, so that no half-written bundle is ever
-    seen under the name. Returns the manifest written.
+    The new folder is made beside the old one and exchanged for it (see `replacing_folder`), so that no
+    half-written bundle is ever seen under the name and a kill loses no finished one. Returns the manifest written.
 
     Raises:
         OSError: the disk is full or not writable; what was at `destination` is untouched.
     """
     manifest, documents = draft.finished(gate)
-    building = destination.with_name(f".{destination.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        _fill(building, draft, {**documents, MANIFEST_NAME: canonical_json(manifest)})
-        _replace_folder(building, destination)
-    except OSError:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    with replacing_folder(destination) as folder:
+        _fill(folder, draft, {**documents, MANIFEST_NAME: canonical_json(manifest)})
     return manifest
 
 
 def _fill(folder: Path, draft: BundleDraft, documents: Mapping[str, bytes]) -> None:
-    folder.mkdir(parents=True)
     for name, (_, source) in draft.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     for name, data in documents.items():
         (folder / name).write_bytes(data)
-
-
-def _replace_folder(new: Path, destination: Path) -> None:
-    retired = destination.with_name(f".{destination.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if destination.exists():
-        destination.rename(retired)
-    try:
-        new.rename(destination)
-    except OSError:
-        if retired.exists():
-            retired.rename(destination)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""Runs every measurement, one after the other, each in a fresh process: `make bench` or `make bench ARGS="agent"`."""
+"""Runs measurements one after the other, each in a fresh process: `make bench` or `make bench ARGS="agent models"`.
+
+Without names it runs all but `models`, which takes hours.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,19 @@ from pathlib import Path
 
 from tests.bench.report import machine
 
+HOURS = "bench_models"
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "runs" / "bench"
 
 
 def main(wanted: list[str]) -> int:
-    """Run the measurements named (without "bench_"), or all; their JSON lies in runs/bench afterwards."""
+    """Run the measurements named (without "bench_"), or all but `HOURS`; their JSON lies in runs/bench afterwards."""
     OUT.mkdir(parents=True, exist_ok=True)
     names = sorted(path.stem for path in HERE.glob("bench_*.py"))
-    chosen = [name for name in names if not wanted or name.removeprefix("bench_").replace("_", "-") in wanted]
+    if wanted:
+        chosen = [name for name in names if name.removeprefix("bench_").replace("_", "-") in wanted]
+    else:
+        chosen = [name for name in names if name != HOURS]
     print(f"machine: {machine()}\n", flush=True)
     failed = 0
     for name in chosen:

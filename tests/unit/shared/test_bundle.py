@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from shared.bundle import MANIFEST_NAME, Tier, check_signature, read_bundle
+from shared.bundle import (
+    MANIFEST_NAME,
+    Bundle,
+    BundleDraft,
+    GraphSpec,
+    Tier,
+    check_signature,
+    read_bundle,
+    write_bundle,
+)
 from shared.bundle.manifest import Role, TensorSpec
 from shared.bundle.writer import file_entry
 from shared.errors import (
@@ -20,6 +31,7 @@ from shared.errors import (
     BundleGraphMismatch,
     BundleMalformed,
 )
+from tests.support.sudden_death import is_killed_at_event
 from tests.support.tiny_bundle import LABELS, write_tiny_bundle
 
 
@@ -173,6 +185,48 @@ def test_a_bundle_is_replaced_whole(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
 
+def copy_as(bundle: Bundle, version: str, folder: Path) -> None:
+    """Write a bundle like `bundle` to `folder`, with a gate for its new digest where it brings one."""
+    given = bundle.manifest
+    apart = (Role.GATE, Role.GOLDEN)
+    draft = BundleDraft(
+        model=given.model,
+        version=version,
+        tier=given.tier,
+        labels=given.labels,
+        preprocessing=given.preprocessing,
+        graph=given.graph,
+        requires=given.requires,
+        files={entry.path: (entry.role, bundle.path / entry.path) for entry in given.files if entry.role not in apart},
+        golden=bundle.golden,
+    )
+    digest = draft.manifest().model_digest
+    gate = None if bundle.gate is None else dataclasses.replace(bundle.gate, model_digest=digest)
+    write_bundle(draft, gate, folder)
+
+
+def version_in(folder: Path) -> str:
+    return read_bundle(folder).manifest.version
+
+
+def test_a_kill_at_any_moment_leaves_the_old_bundle_or_the_new_one_whole(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path / "source")
+    source, folder = read_bundle(tmp_path / "source"), tmp_path / "bundles" / "tiny"
+    retired, survivors = folder.with_name(".tiny.retired"), []
+    copy_as(source, "0", folder)
+    for event in itertools.count():
+        if not is_killed_at_event(event, lambda: copy_as(source, "new", folder)):
+            break
+        left = folder if folder.exists() else retired
+        survivors.append((left.name, version_in(left).replace(str(event), "old")))
+        copy_as(source, str(event + 1), folder)
+        assert version_in(folder) == str(event + 1)
+        assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+    assert version_in(folder) == "new"
+    in_turn = [("tiny", "old"), (".tiny.retired", "old"), ("tiny", "new")]
+    assert [one for one, _ in itertools.groupby(survivors)] == in_turn
+
+
 def test_chunks_are_cut_at_the_borders_given() -> None:
     entry = file_entry("weights", Role.WEIGHTS, b"abcdefgh", [0, 3, 5, 8, 99])
     assert [chunk.length for chunk in entry.chunks] == [3, 2, 3]
@@ -195,8 +249,6 @@ LOGITS = TensorSpec("logits", "tensor(float)", ("batch", 3))
 def test_a_graph_that_does_not_fit_its_manifest_is_refused(
     folder: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], labels: int, said: str
 ) -> None:
-    from shared.bundle import GraphSpec
-
     with pytest.raises(BundleGraphMismatch, match=said):
         check_signature(folder, GraphSpec("model.onnx", (IDS,), (LOGITS,)), inputs, outputs, labels)
 
