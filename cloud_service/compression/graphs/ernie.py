@@ -76,9 +76,8 @@ def causal_attention(
 ) -> str:
     """Grouped-query attention of layer `index`, [batch, queries, heads * head_size].
 
-    The rotary tables are in the graph already.
-    `past` names keys, rotated, and values that stand before all others, float32 [batch, kv_heads, tokens,
-    head_size]. Rows are padded on the right, so what is causal attends to no padding.
+    The rotary tables are in the graph already. `past` names keys, rotated, and values that stand before all others,
+    float32 [batch, kv_heads, tokens, head_size]. Rows are padded on the right, so what is causal attends to no padding.
     """
     name, layer = f"layers.{index}.self_attn", shape.layers[index]
     asked = positions.last if projected.of_last else positions.first
