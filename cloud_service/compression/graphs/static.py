@@ -76,5 +76,6 @@ def _quantize(graph: GraphWriter, x: str, activation: ActivationRange) -> tuple[
     zero = graph.constant(f"{x}.zero_point", np.array(activation.zero_point()))
     levels = f"{x}/levels"
     if not graph.makes(levels):
-        graph.node("QuantizeLinear", [x, scale, zero], levels)
+        # ONNX Runtime 1.23 has the standard's for older opsets than ours alone.
+        graph.node("QuantizeLinear", [x, scale, zero], levels, domain=CONTRIB)
     return levels, scale, zero
