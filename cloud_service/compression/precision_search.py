@@ -263,7 +263,5 @@ class _TableLatency:
 def _latency_by_table(bench: Bench, config: TuningConfig) -> _TableLatency | None:
     if config.latency_table is None:
         return None
-    sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
-    tokens = int(np.median([len(sequence) for sequence in sequences]))
     table = read_latency_table(config.latency_table)
-    return _TableLatency(LatencyPredictor(table), table.device, bench, tokens)
+    return _TableLatency(LatencyPredictor(table), table.device, bench, bench.typical_tokens())

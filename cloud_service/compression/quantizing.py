@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from torch import nn
 
 from cloud_service.compression.assessment.fresh_process import Conditions, Failure, measure_graph
 from cloud_service.compression.durable import write_durably
@@ -18,7 +19,6 @@ from cloud_service.compression.graphs.writer import GraphFiles
 from cloud_service.compression.judging import FINAL_ROUNDS, GraphJudge, Judgement
 from cloud_service.compression.quantization.baseline import (
     BaselineResult,
-    Classify,
     onnxruntime_dynamic_int8,
     torch_dynamic_int8,
 )
@@ -133,7 +133,7 @@ def open_bench(workshop: Workshop, learner: Learner) -> Bench:
 
 
 def _sweep(folder: Path) -> None:
-    for pattern in (f"{BUILDING}*", "tmp*"):  # the latter by versions that gave them no name of their own
+    for pattern in (f"{BUILDING}*", "tmp*"):  # earlier versions gave them no name of their own
         for left in folder.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -227,10 +227,9 @@ def _baseline_row(bench: Bench, name: str, baseline: Callable[[Bench, Path], Bas
 
 
 def _torch_baseline(bench: Bench, folder: Path) -> BaselineResult:
-    classify: Classify = lambda model, batch: model(batch)  # noqa: E731
     threads = bench.workshop.config.tuning.threads
     sequences = bench.learner.encode(bench.workshop.splits.validation.texts)
-    return torch_dynamic_int8(bench.learner.model, classify, sequences, folder / "model.pt", threads)
+    return torch_dynamic_int8(bench.learner.model, nn.Module.__call__, sequences, folder / "model.pt", threads)
 
 
 def _onnxruntime_baseline(bench: Bench, folder: Path) -> BaselineResult:

@@ -110,7 +110,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")  # what attention masks would end as those
+    # What attention masks ends as denormals, with which x86 computes many times slower.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
 
 

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -35,6 +34,7 @@ from cloud_service.compression.graphs.ernie import (
     valid_tokens,
 )
 from cloud_service.compression.graphs.formats import Float32Weights, WeightFormat
+from cloud_service.compression.graphs.session import open_session
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.writer import GraphFiles, GraphWriter
 from cloud_service.compression.networks.shape import Family, NetworkShape
@@ -118,8 +118,7 @@ def prefix_key_values(source: GraphSource) -> list[tuple[KeyValues, KeyValues]]:
     wanted = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in noting.names]
     with TemporaryDirectory() as temporary:
         files = graph.save(Path(temporary), [given], wanted)
-        session = onnxruntime.InferenceSession(str(files.graph), providers=["CPUExecutionProvider"])
-        results = cast("list[KeyValues]", session.run(noting.names, {"embedded": rows}))
+        results = cast("list[KeyValues]", open_session(files.graph).run(noting.names, {"embedded": rows}))
     by_head = [value.reshape(1, tokens, -1, shape.head_size).transpose(0, 2, 1, 3) for value in results]
     return list(zip(by_head[::2], by_head[1::2], strict=True))
 

@@ -25,13 +25,14 @@ class TimedSession(Protocol):
         ...
 
 
-def open_session(graph: Path, threads: int, denormals_as_zero: bool = False) -> onnxruntime.InferenceSession:
+def open_session(graph: Path, threads: int = 1, denormals_as_zero: bool = False) -> onnxruntime.InferenceSession:
     """Load a graph.
 
     `denormals_as_zero` is how devices and the cloud compute: what attention masks would else end as denormals, which
     are slow. ONNX Runtime sets it for the calling thread too, and for good, so not where torch trains.
 
-    Raises: ExportError: ONNX Runtime does not take it.
+    Raises:
+        ExportError: ONNX Runtime does not take it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

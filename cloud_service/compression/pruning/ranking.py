@@ -113,7 +113,7 @@ def _watch(felt: Tensor, _: nn.Module, inputs: tuple[Tensor]) -> None:
         terms = (values.double() * gradient.double()).reshape(len(values), -1, len(felt), values.shape[-1] // len(felt))
         felt.add_(terms.sum(dim=(1, 3)).abs().sum(dim=0))
 
-    inputs[0].register_hook(add)  # type: ignore[no-untyped-call]
+    inputs[0].register_hook(add)  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def rank_by_magnitude(weights: Mapping[str, Tensor], shape: NetworkShape) -> Ranking:

@@ -17,6 +17,7 @@ from cloud_service.compression.encoding import pad_batch
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.formats import Float32Weights, Matrix
 from cloud_service.compression.graphs.products import product_of
+from cloud_service.compression.graphs.session import open_session
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.static import ActivationRange
 from cloud_service.compression.graphs.writer import GraphWriter
@@ -138,10 +139,4 @@ def _calibration_session(source: GraphSource, folder: Path) -> tuple[onnxruntime
     form = TappedWeights()
     files = write_network(source, form, folder)
     expose(files.graph, list(form.inputs.values()))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(str(files.graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base of their own
-        raise ExportError(f"ONNX Runtime does not load the calibration graph: {error}") from error
-    return session, form.inputs
+    return open_session(files.graph, threads=1), form.inputs
