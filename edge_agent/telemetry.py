@@ -16,7 +16,7 @@ from shared.codec import encode_presence, encode_telemetry
 from shared.errors import BrokerError
 from shared.mqtt import BrokerAddress, BrokerLink, Message
 from shared.secret_files import read_secret
-from shared.types import ModelTelemetry, Presence
+from shared.types import GateReport, ModelTelemetry, Presence
 
 _log = logging.getLogger(__name__)
 
@@ -107,8 +107,7 @@ class Telemetry:
             counters=snapshot.counters,
             latency_by_outcome=snapshot.latency_by_outcome,
             reasons=snapshot.reasons,
-            gate_score=lane.model.gate_score,
-            gate_threshold=lane.model.gate_threshold,
+            gate=GateReport(lane.model.gate_score, lane.model.gate_threshold),
             cloud_link=state.value if state else "none",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 
 from google.protobuf.message import DecodeError
@@ -12,9 +12,14 @@ from shared.errors import InputError, MessageError
 from shared.histogram import BOUNDS_MS
 from shared.pb import fleet_pb2, inference_pb2
 from shared.types import (
+    DEFAULT_RING,
+    AuditCounts,
     CloudTimings,
     EscalationAnswer,
     EscalationRequest,
+    GatePolicy,
+    GateReport,
+    LabelCounts,
     LabelScore,
     LatencyHistogram,
     ModelIdentity,
@@ -24,10 +29,13 @@ from shared.types import (
     Priority,
     Reason,
     RequestCounters,
+    StepCounts,
+    TrueLabel,
     checked_identifier,
 )
 
 MAX_REQUEST_ID_CHARACTERS = 64
+MAX_TRUE_LABELS = 1000
 _MAX_TOP_K = 1000
 _BUCKETS = len(BOUNDS_MS) + 1
 _COUNTER_NAMES = tuple(field.name for field in fields(RequestCounters))
@@ -42,7 +50,12 @@ def encode_request(request: EscalationRequest) -> inference_pb2.InferRequest:
         top_k=request.top_k,
         priority=_PRIORITY_TO_WIRE[request.priority],
         edge_answer=inference_pb2.EdgeAnswer(
-            label=request.edge_label, score=request.edge_score, model_version=request.edge_model_version
+            label=request.edge_label,
+            score=request.edge_score,
+            model_version=request.edge_model_version,
+            gate_score=request.gate_score,
+            gate_digest=request.gate_digest,
+            kept=request.kept,
         ),
         reason=request.reason.value,
     )
@@ -68,6 +81,61 @@ def decode_request(message: inference_pb2.InferRequest) -> EscalationRequest:
         edge_label=message.edge_answer.label,
         edge_score=message.edge_answer.score,
         reason=_reason(message.reason),
+        gate_score=_finite("edge_answer.gate_score", message.edge_answer.gate_score),
+        gate_digest=_printable("edge_answer.gate_digest", message.edge_answer.gate_digest, 64),
+        kept=message.edge_answer.kept,
+    )
+
+
+def encode_true_labels(labels: Sequence[TrueLabel]) -> inference_pb2.ReportLabelsRequest:
+    """The wire form of labels that came back."""
+    return inference_pb2.ReportLabelsRequest(
+        labels=[
+            inference_pb2.TrueLabel(
+                request_id=each.request_id,
+                model=each.model,
+                edge_answer=inference_pb2.EdgeAnswer(
+                    label=each.edge_label,
+                    score=each.edge_score,
+                    model_version=each.edge_model_version,
+                    gate_score=each.gate_score,
+                    gate_digest=each.gate_digest,
+                    kept=each.kept,
+                ),
+                label=each.label,
+                answered_at_unix_ms=each.answered_at_unix_ms,
+            )
+            for each in labels
+        ]
+    )
+
+
+def decode_true_labels(message: inference_pb2.ReportLabelsRequest) -> tuple[TrueLabel, ...]:
+    """Check and take in labels that came back.
+
+    Raises:
+        MessageError: there are too many, or a field is missing or out of range.
+    """
+    if len(message.labels) > MAX_TRUE_LABELS:
+        raise MessageError(f"{len(message.labels)} labels are more than {MAX_TRUE_LABELS}")
+    return tuple(_true_label(each) for each in message.labels)
+
+
+def _true_label(message: inference_pb2.TrueLabel) -> TrueLabel:
+    if not 1 <= len(message.request_id) <= MAX_REQUEST_ID_CHARACTERS:
+        raise MessageError(f"request_id must have 1 to {MAX_REQUEST_ID_CHARACTERS} characters")
+    answer = message.edge_answer
+    return TrueLabel(
+        request_id=message.request_id,
+        model=_identifier("model", message.model),
+        label=message.label,
+        edge_label=answer.label,
+        edge_score=answer.score,
+        edge_model_version=answer.model_version,
+        gate_score=_finite("edge_answer.gate_score", answer.gate_score),
+        gate_digest=_printable("edge_answer.gate_digest", answer.gate_digest, 64),
+        kept=answer.kept,
+        answered_at_unix_ms=message.answered_at_unix_ms,
     )
 
 
@@ -140,6 +208,7 @@ def decode_presence(payload: bytes) -> Presence:
         message.online,
         message.sent_at_unix_ms,
         _printable("agent_version", message.agent_version, 64),
+        _ring(message.ring),
     )
 
 
@@ -161,8 +230,14 @@ def encode_telemetry(telemetry: ModelTelemetry) -> bytes:
             for outcome, histogram in telemetry.latency_by_outcome.items()
         },
         reasons=telemetry.reasons,
-        gate=fleet_pb2.GateState(score=telemetry.gate_score, threshold=telemetry.gate_threshold),
+        gate=fleet_pb2.GateState(**asdict(telemetry.gate)),
         cloud_link=telemetry.cloud_link,
+        ring=telemetry.ring,
+        audits=fleet_pb2.AuditCounts(**asdict(telemetry.audits)),
+        audit_steps=[fleet_pb2.StepCounts(**asdict(each)) for each in telemetry.audit_steps],
+        label_steps=[fleet_pb2.StepCounts(**asdict(each)) for each in telemetry.label_steps],
+        labels={label: fleet_pb2.LabelCounts(**asdict(counts)) for label, counts in telemetry.labels.items()},
+        score_counts=telemetry.score_counts,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -191,9 +266,44 @@ def decode_telemetry(payload: bytes) -> ModelTelemetry:
         counters=_counters(message.counters),
         latency_by_outcome=_histograms(message.latency_by_outcome),
         reasons=_reason_counts(message.reasons),
-        gate_score=_printable("gate.score", message.gate.score, 64),
-        gate_threshold=_threshold(message.gate),
+        gate=_gate(message.gate),
         cloud_link=_printable("cloud_link", message.cloud_link, 16),
+        ring=_ring(message.ring),
+        audits=_audits(message.audits),
+        audit_steps=_steps(message.audit_steps),
+        label_steps=_steps(message.label_steps),
+        labels=_labels(message.labels),
+        score_counts=tuple(message.score_counts),
+    )
+
+
+def encode_policy(policy: GatePolicy) -> bytes:
+    """The MQTT payload of `policy`."""
+    return fleet_pb2.GatePolicy(**asdict(policy)).SerializeToString(deterministic=True)
+
+
+def decode_policy(payload: bytes) -> GatePolicy:
+    """Take in a policy.
+
+    Raises:
+        MessageError: not such a message, names that are none, unprintable text, or a share outside [0, 1].
+    """
+    message = fleet_pb2.GatePolicy()
+    _parse(message, payload)
+    return GatePolicy(
+        policy_id=_identifier("policy_id", message.policy_id),
+        sequence=message.sequence,
+        model=_identifier("model", message.model),
+        gate_digest=_printable("gate_digest", message.gate_digest, 64),
+        in_force=_alphas(message.in_force),
+        escalate_all=message.escalate_all,
+        least_threshold=_optional(message, "least_threshold"),
+        audit_share=_share(message, "audit_share"),
+        offload_cap=_share(message, "offload_cap"),
+        budget_in_force=_alphas(message.budget_in_force),
+        reason=_printable("reason", message.reason, 500),
+        issued_by=_printable("issued_by", message.issued_by, 64),
+        issued_at_unix_ms=message.issued_at_unix_ms,
     )
 
 
@@ -205,7 +315,9 @@ _PRIORITY_TO_WIRE = {
 _PRIORITY_FROM_WIRE: Mapping[int, Priority] = {wire: priority for priority, wire in _PRIORITY_TO_WIRE.items()}
 
 
-def _parse(message: fleet_pb2.DevicePresence | fleet_pb2.DeviceModelTelemetry, payload: bytes) -> None:
+def _parse(
+    message: fleet_pb2.DevicePresence | fleet_pb2.DeviceModelTelemetry | fleet_pb2.GatePolicy, payload: bytes
+) -> None:
     try:
         message.ParseFromString(payload)
     except DecodeError as error:
@@ -229,12 +341,64 @@ def _printable(name: str, value: str, characters: int) -> str:
     return value[:characters]
 
 
-def _threshold(gate: fleet_pb2.GateState) -> float | None:
-    if not gate.HasField("threshold"):
-        return None
-    if not math.isfinite(gate.threshold):
-        raise MessageError(f"the gate's threshold {gate.threshold} is no number")
-    return gate.threshold
+def _ring(value: str) -> str:
+    return _identifier("ring", value) if value else DEFAULT_RING
+
+
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise MessageError(f"{name} {value} is no number")
+    return value
+
+
+def _optional(message: fleet_pb2.GateState | fleet_pb2.GatePolicy, name: str) -> float | None:
+    return _finite(name, getattr(message, name)) if message.HasField(name) else None
+
+
+def _share(message: fleet_pb2.GatePolicy, name: str) -> float | None:
+    share = _optional(message, name)
+    if share is not None and not 0.0 <= share <= 1.0:
+        raise MessageError(f"{name} {share} is no share in [0, 1]")
+    return share
+
+
+def _alphas(wire: Mapping[str, float]) -> dict[str, float]:
+    return {_printable("risk", risk, 64): _finite("alpha", alpha) for risk, alpha in wire.items()}
+
+
+def _gate(message: fleet_pb2.GateState) -> GateReport:
+    return GateReport(
+        score=_printable("gate.score", message.score, 64),
+        threshold=_optional(message, "threshold"),
+        digest=_printable("gate.digest", message.digest, 64),
+        in_force=_alphas(message.in_force),
+        policy_id=_printable("gate.policy_id", message.policy_id, 64),
+        refused_policy_id=_printable("gate.refused_policy_id", message.refused_policy_id, 64),
+        refusal=_printable("gate.refusal", message.refusal, 500),
+    )
+
+
+def _audits(message: fleet_pb2.AuditCounts) -> AuditCounts:
+    audits = AuditCounts(message.chosen, message.agreed, message.disagreed, message.failed, message.in_flight)
+    if audits.chosen != audits.agreed + audits.disagreed + audits.failed + audits.in_flight:
+        raise MessageError(f"the audits do not add up: {audits}")
+    return audits
+
+
+def _steps(wire: Iterable[fleet_pb2.StepCounts]) -> tuple[StepCounts, ...]:
+    steps = tuple(StepCounts(_finite("threshold", each.threshold), each.judged, each.wrong) for each in wire)
+    if any(step.wrong > step.judged for step in steps):
+        raise MessageError(f"more answers are wrong than were judged: {steps}")
+    return steps
+
+
+def _labels(wire: Mapping[str, fleet_pb2.LabelCounts]) -> dict[str, LabelCounts]:
+    return {
+        _printable("label", label, 256): LabelCounts(
+            each.accepted, each.wanted, each.audited, each.disagreed, each.labelled, each.wrong
+        )
+        for label, each in wire.items()
+    }
 
 
 def _reason(value: str) -> Reason:

@@ -13,11 +13,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.documents import Document, DocumentError, canonical_json, format_of, read_document
+from shared.documents import Document, DocumentError, canonical_json, format_of, read_document, sha256
 from shared.errors import GateError, GateFormatTooNew
 from shared.types import Reason
 
-GATE_FORMAT = 1
+GATE_FORMAT = 2
 
 
 class Score(str, Enum):
@@ -34,13 +34,28 @@ class Risk(str, Enum):
 
     KEPT_ERROR = "kept-error"
     KEPT_DISAGREEMENT = "kept-disagreement"
+    JOINT = "joint"
+
+
+@dataclass(frozen=True)
+class Shortfall(Document):
+    """What is to be had where no threshold reaches alpha.
+
+    `smallest_alpha` is the smallest that these samples could certify (None: none below 1), `least_offload` the lower
+    bound (μ − α) / (1 − α) on the offload of any gate at a risk of μ without one, `more_samples` how many samples more
+    would likely do (None: no number would).
+    """
+
+    smallest_alpha: float | None
+    least_offload: float
+    more_samples: int | None
 
 
 @dataclass(frozen=True)
 class CertifiedThreshold(Document):
     """One step of a certificate: keep where score ≥ `threshold` and the kept risk is at most `alpha`.
 
-    `threshold` is None where no threshold reaches `alpha`; `reason` then says why. `kept` and `errors`
+    `threshold` is None where no threshold reaches `alpha`; `reason` and `shortfall` then say why. `kept` and `errors`
     count the calibration samples that the threshold keeps and those wrong among them; `risk_bound` is
     the exact upper confidence bound on the kept risk; `expected_offload` is the share not kept.
     """
@@ -52,6 +67,38 @@ class CertifiedThreshold(Document):
     risk_bound: float
     expected_offload: float
     reason: str = ""
+    shortfall: Shortfall | None = None
+
+
+@dataclass(frozen=True)
+class LabelRule(Document):
+    """A critical label: its answers are kept only where score ≥ the threshold of `certified`, and its own `delta`.
+
+    `index` is the label's place among the logits. `certified` None: answers of this label are always escalated.
+    The gate's other certificates speak of the answers of all labels without a rule.
+    """
+
+    label: str
+    index: int
+    delta: float = 0.0
+    certified: CertifiedThreshold | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Keep from here on; infinite where nothing is kept."""
+        found = self.certified.threshold if self.certified else None
+        return math.inf if found is None else found
+
+
+@dataclass(frozen=True)
+class ScoreHistogram(Document):
+    """The calibration scores, to tell drift by: `counts` has one entry more than `edges`, which ascend.
+
+    Bin i holds scores below `edges[i]` and at or above the edge before.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -105,6 +152,8 @@ class Gate(Document):
     temperature: float
     in_force: dict[Risk, float]
     certificates: tuple[Certificate, ...]
+    label_rules: tuple[LabelRule, ...] = ()
+    score_histogram: ScoreHistogram | None = None
     format: int = GATE_FORMAT
 
     def certificate(self, risk: Risk) -> Certificate:
@@ -125,6 +174,16 @@ class Gate(Document):
         if not steps or len(thresholds) < len(steps):
             return None
         return max(thresholds)
+
+    def certified_thresholds(self) -> tuple[float, ...]:
+        """Every threshold that some certificate holds, strict to loose: the steps that audits are counted by."""
+        found = {step.threshold for certificate in self.certificates for step in certificate.steps}
+        return tuple(sorted((each for each in found if each is not None), reverse=True))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the gate's document: what a policy names."""
+        return sha256(gate_document(self))
 
 
 def parse_gate(data: bytes) -> Gate:
@@ -153,12 +212,18 @@ def gate_document(gate: Gate) -> bytes:
 
 
 class GateKeeper:
-    """A gate ready for the hot path: its threshold looked up once."""
+    """A gate ready for the hot path: its thresholds looked up once.
 
-    def __init__(self, gate: Gate) -> None:
+    It may be made stricter than the certificate and never looser: `least_threshold` raises the threshold, and
+    `escalates_all` keeps nothing.
+    """
+
+    def __init__(self, gate: Gate, *, least_threshold: float = -math.inf, escalates_all: bool = False) -> None:
         self._score = SCORE_FUNCTIONS[gate.score]
         self._temperature = gate.temperature
-        self.threshold = gate.threshold()
+        certified = None if escalates_all else gate.threshold()
+        self.threshold = None if certified is None else max(certified, least_threshold)
+        self._label_thresholds = {rule.index: rule.threshold for rule in gate.label_rules}
 
     def decide(self, logits: NDArray[np.float32]) -> GateDecision:
         """Keep or escalate one prediction from its logits [labels]. NaN never passes."""
@@ -171,9 +236,12 @@ class GateKeeper:
         score = float(self._score(row, self._temperature, chances)[0])
         if self.threshold is None:
             return chances[0], GateDecision(False, score, None, Reason.UNCERTIFIED)
-        keep = score >= self.threshold
+        threshold = self.threshold
+        if self._label_thresholds:
+            threshold = max(threshold, self._label_thresholds.get(int(chances[0].argmax()), threshold))
+        keep = score >= threshold
         reason = Reason.CONFIDENT if keep else Reason.UNCERTAIN
-        return chances[0], GateDecision(keep, score, self.threshold, reason)
+        return chances[0], GateDecision(keep, score, threshold if threshold < math.inf else None, reason)
 
 
 def probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -2,9 +2,10 @@
 
     tandem/v1/devices/<device>/presence                    retained, last will
     tandem/v1/devices/<device>/models/<model>/telemetry    retained, cumulative
+    tandem/v1/rings/<ring>/models/<model>/policy           retained, from the fleet service
 
-Everything a device may publish or read lies under its own prefix, so that one broker rule
-(`pattern readwrite tandem/v1/devices/%u/#`) keeps devices apart.
+Everything a device may publish lies under its own prefix, so that one broker rule
+(`pattern readwrite tandem/v1/devices/%u/#`) keeps devices apart; what a ring is told, all devices may read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from shared.errors import InputError, MessageError
 from shared.types import checked_identifier
 
 ROOT = "tandem/v1/devices"
+RINGS = "tandem/v1/rings"
 ALL_PRESENCE = f"{ROOT}/+/presence"
 ALL_TELEMETRY = f"{ROOT}/+/models/+/telemetry"
 
@@ -36,6 +38,11 @@ def presence(device_id: str) -> str:
 def telemetry(device_id: str, model: str) -> str:
     """Where a device reports one model's cumulative counters."""
     return f"{ROOT}/{checked_identifier('device', device_id)}/models/{checked_identifier('model', model)}/telemetry"
+
+
+def policy(ring: str, model: str) -> str:
+    """Where a ring's devices are told which of a gate's certified thresholds holds."""
+    return f"{RINGS}/{checked_identifier('ring', ring)}/models/{checked_identifier('model', model)}/policy"
 
 
 def parse(topic: str) -> DeviceTopic:

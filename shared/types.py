@@ -9,6 +9,7 @@ from enum import Enum
 from shared.errors import InputError
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEFAULT_RING = "default"
 
 
 def checked_identifier(kind: str, value: str) -> str:
@@ -48,6 +49,7 @@ class Reason(str, Enum):
     """Why a request ended as it did."""
 
     CONFIDENT = "confident"
+    BUDGET = "budget"
     UNCERTAIN = "uncertain"
     UNCERTIFIED = "uncertified"
     REQUESTED = "requested"
@@ -109,7 +111,8 @@ class EscalationRequest:
     """One text on its way from a device to the cloud.
 
     The deadline travels as gRPC's own; the device's identity as its credential.
-    `edge_label` and `edge_score` are the device's own answer ("" and 0.0 where it has none).
+    `edge_label` and `edge_score` are the device's own answer ("" and 0.0 where it has none), `gate_score` is what its
+    gate (SHA-256 `gate_digest`) looked at, and `kept` what that gate said.
     """
 
     request_id: str
@@ -121,6 +124,9 @@ class EscalationRequest:
     edge_label: str = ""
     edge_score: float = 0.0
     reason: Reason = Reason.UNCERTAIN
+    gate_score: float = 0.0
+    gate_digest: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,92 @@ class RequestCounters:
     calls_in_flight: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TrueLabel:
+    """A true label that came back for an earlier answer of a device, with that answer (see `EscalationRequest`)."""
+
+    request_id: str
+    model: str
+    label: str
+    edge_label: str
+    edge_score: float
+    edge_model_version: str
+    gate_score: float
+    gate_digest: str
+    kept: bool
+    answered_at_unix_ms: int
+
+
+@dataclass(frozen=True)
+class AuditCounts:
+    """Cumulative counts of audits: chosen = agreed + disagreed + failed + in_flight."""
+
+    chosen: int = 0
+    agreed: int = 0
+    disagreed: int = 0
+    failed: int = 0
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """Of the kept answers that score at or above `threshold`: how many were judged, and how many of these wrong."""
+
+    threshold: float
+    judged: int
+    wrong: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """Cumulative counts of the requests that a device answered with one label.
+
+    `labelled` counts kept answers whose true label came back, `wrong` those of them that were wrong.
+    """
+
+    accepted: int = 0
+    wanted: int = 0
+    audited: int = 0
+    disagreed: int = 0
+    labelled: int = 0
+    wrong: int = 0
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What a device's gate obeys. `in_force` from risk to alpha; `policy_id` "" for the bundle's own.
+
+    `refused_policy_id` names the newest policy that was refused, `refusal` says why.
+    """
+
+    score: str = ""
+    threshold: float | None = None
+    digest: str = ""
+    in_force: dict[str, float] = field(default_factory=dict)
+    policy_id: str = ""
+    refused_policy_id: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """Which of a gate's certified thresholds holds in a ring; see fleet.proto. `in_force` from risk to alpha."""
+
+    policy_id: str
+    sequence: int
+    model: str
+    gate_digest: str
+    in_force: dict[str, float] = field(default_factory=dict)
+    escalate_all: bool = False
+    least_threshold: float | None = None
+    audit_share: float | None = None
+    offload_cap: float | None = None
+    budget_in_force: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    issued_by: str = ""
+    issued_at_unix_ms: int = 0
+
+
 @dataclass(frozen=True)
 class LatencyHistogram:
     """Cumulative counts per bucket of `shared.histogram.BOUNDS_MS`, and the sum of all values in ms."""
@@ -181,9 +273,14 @@ class ModelTelemetry:
     counters: RequestCounters
     latency_by_outcome: dict[str, LatencyHistogram] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
-    gate_score: str = ""
-    gate_threshold: float | None = None
+    gate: GateReport = field(default_factory=GateReport)
     cloud_link: str = ""
+    ring: str = DEFAULT_RING
+    audits: AuditCounts = field(default_factory=AuditCounts)
+    audit_steps: tuple[StepCounts, ...] = ()
+    label_steps: tuple[StepCounts, ...] = ()
+    labels: dict[str, LabelCounts] = field(default_factory=dict)
+    score_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,3 +292,4 @@ class Presence:
     online: bool
     sent_at_unix_ms: int
     agent_version: str
+    ring: str = DEFAULT_RING

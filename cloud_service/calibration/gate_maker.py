@@ -56,7 +56,9 @@ def make_gate(validation: Predictions, calibration: Predictions, plan: GatePlan,
     temperature = fit_temperature(validation.edge_logits, validation.label_ids)
     wrong = validation.wrong(Risk.KEPT_ERROR)
     score, _ = choose_score(validation.edge_logits, wrong, temperature, plan.alphas)
-    certificates = [_certificate(risk, validation, calibration, score, temperature, plan, provenance) for risk in Risk]
+    certificates = [
+        _certificate(risk, validation, calibration, score, temperature, plan, provenance) for risk in plan.in_force
+    ]
     return Gate(
         model_digest=provenance.model_digest,
         full_model_digest=provenance.full_model_digest,

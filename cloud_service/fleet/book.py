@@ -191,8 +191,8 @@ def _state_of(heard: HeardTelemetry) -> ModelState:
         heard.series,
         heard.snapshot,
         told.model.digest,
-        told.gate_score,
-        told.gate_threshold,
+        told.gate.score,
+        told.gate.threshold,
         told.cloud_link,
         heard.heard_s,
     )

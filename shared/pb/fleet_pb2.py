@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15shared/pb/fleet.proto\x12\ttandem.v1\"t\n\x0e\x44\x65vicePresence\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0e\n\x06online\x18\x03 \x01(\x08\x12\x17\n\x0fsent_at_unix_ms\x18\x04 \x01(\x03\x12\x15\n\ragent_version\x18\x05 \x01(\t\"\xb5\x04\n\x14\x44\x65viceModelTelemetry\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x17\n\x0fsent_at_unix_ms\x18\x04 \x01(\x03\x12\x11\n\tuptime_ms\x18\x05 \x01(\x04\x12\r\n\x05model\x18\x06 \x01(\t\x12\x15\n\rmodel_version\x18\x07 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x08 \x01(\t\x12\x0f\n\x07variant\x18\t \x01(\t\x12%\n\x08\x63ounters\x18\n \x01(\x0b\x32\x13.tandem.v1.Counters\x12Q\n\x12latency_by_outcome\x18\x0b \x03(\x0b\x32\x35.tandem.v1.DeviceModelTelemetry.LatencyByOutcomeEntry\x12=\n\x07reasons\x18\x0c \x03(\x0b\x32,.tandem.v1.DeviceModelTelemetry.ReasonsEntry\x12\"\n\x04gate\x18\r \x01(\x0b\x32\x14.tandem.v1.GateState\x12\x12\n\ncloud_link\x18\x0e \x01(\t\x1aM\n\x15LatencyByOutcomeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.tandem.v1.Histogram:\x02\x38\x01\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x86\x02\n\x08\x43ounters\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x10\n\x08rejected\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x04\x12\x0c\n\x04\x65\x64ge\x18\x04 \x01(\x04\x12\r\n\x05\x63loud\x18\x05 \x01(\x04\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x04\x12\x11\n\tin_flight\x18\x08 \x01(\x04\x12\x0e\n\x06wanted\x18\t \x01(\x04\x12\x11\n\tattempted\x18\n \x01(\x04\x12\x0e\n\x06served\x18\x0b \x01(\x04\x12\x13\n\x0b\x63\x61ll_failed\x18\x0c \x01(\x04\x12\x11\n\ttimed_out\x18\r \x01(\x04\x12\x17\n\x0f\x63\x61lls_in_flight\x18\x0e \x01(\x04\"+\n\tHistogram\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x04\x12\x0e\n\x06sum_ms\x18\x02 \x01(\x01\"@\n\tGateState\x12\r\n\x05score\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_thresholdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15shared/pb/fleet.proto\x12\ttandem.v1\"\x82\x01\n\x0e\x44\x65vicePresence\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0e\n\x06online\x18\x03 \x01(\x08\x12\x17\n\x0fsent_at_unix_ms\x18\x04 \x01(\x03\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x0c\n\x04ring\x18\x06 \x01(\t\"\xdd\x06\n\x14\x44\x65viceModelTelemetry\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x17\n\x0fsent_at_unix_ms\x18\x04 \x01(\x03\x12\x11\n\tuptime_ms\x18\x05 \x01(\x04\x12\r\n\x05model\x18\x06 \x01(\t\x12\x15\n\rmodel_version\x18\x07 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x08 \x01(\t\x12\x0f\n\x07variant\x18\t \x01(\t\x12%\n\x08\x63ounters\x18\n \x01(\x0b\x32\x13.tandem.v1.Counters\x12Q\n\x12latency_by_outcome\x18\x0b \x03(\x0b\x32\x35.tandem.v1.DeviceModelTelemetry.LatencyByOutcomeEntry\x12=\n\x07reasons\x18\x0c \x03(\x0b\x32,.tandem.v1.DeviceModelTelemetry.ReasonsEntry\x12\"\n\x04gate\x18\r \x01(\x0b\x32\x14.tandem.v1.GateState\x12\x12\n\ncloud_link\x18\x0e \x01(\t\x12\x0c\n\x04ring\x18\x0f \x01(\t\x12&\n\x06\x61udits\x18\x10 \x01(\x0b\x32\x16.tandem.v1.AuditCounts\x12*\n\x0b\x61udit_steps\x18\x11 \x03(\x0b\x32\x15.tandem.v1.StepCounts\x12*\n\x0blabel_steps\x18\x12 \x03(\x0b\x32\x15.tandem.v1.StepCounts\x12;\n\x06labels\x18\x13 \x03(\x0b\x32+.tandem.v1.DeviceModelTelemetry.LabelsEntry\x12\x14\n\x0cscore_counts\x18\x14 \x03(\x04\x1aM\n\x15LatencyByOutcomeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.tandem.v1.Histogram:\x02\x38\x01\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x45\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.tandem.v1.LabelCounts:\x02\x38\x01\"\x86\x02\n\x08\x43ounters\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x10\n\x08rejected\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x04\x12\x0c\n\x04\x65\x64ge\x18\x04 \x01(\x04\x12\r\n\x05\x63loud\x18\x05 \x01(\x04\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x04\x12\x11\n\tin_flight\x18\x08 \x01(\x04\x12\x0e\n\x06wanted\x18\t \x01(\x04\x12\x11\n\tattempted\x18\n \x01(\x04\x12\x0e\n\x06served\x18\x0b \x01(\x04\x12\x13\n\x0b\x63\x61ll_failed\x18\x0c \x01(\x04\x12\x11\n\ttimed_out\x18\r \x01(\x04\x12\x17\n\x0f\x63\x61lls_in_flight\x18\x0e \x01(\x04\"+\n\tHistogram\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x04\x12\x0e\n\x06sum_ms\x18\x02 \x01(\x01\"\xf4\x01\n\tGateState\x12\r\n\x05score\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x33\n\x08in_force\x18\x04 \x03(\x0b\x32!.tandem.v1.GateState.InForceEntry\x12\x11\n\tpolicy_id\x18\x05 \x01(\t\x12\x19\n\x11refused_policy_id\x18\x06 \x01(\t\x12\x0f\n\x07refusal\x18\x07 \x01(\t\x1a.\n\x0cInForceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_threshold\"c\n\x0b\x41uditCounts\x12\x0e\n\x06\x63hosen\x18\x01 \x01(\x04\x12\x0e\n\x06\x61greed\x18\x02 \x01(\x04\x12\x11\n\tdisagreed\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x11\n\tin_flight\x18\x05 \x01(\x04\">\n\nStepCounts\x12\x11\n\tthreshold\x18\x01 \x01(\x01\x12\x0e\n\x06judged\x18\x02 \x01(\x04\x12\r\n\x05wrong\x18\x03 \x01(\x04\"t\n\x0bLabelCounts\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x0e\n\x06wanted\x18\x02 \x01(\x04\x12\x0f\n\x07\x61udited\x18\x03 \x01(\x04\x12\x11\n\tdisagreed\x18\x04 \x01(\x04\x12\x10\n\x08labelled\x18\x05 \x01(\x04\x12\r\n\x05wrong\x18\x06 \x01(\x04\"\x8e\x04\n\nGatePolicy\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0bgate_digest\x18\x04 \x01(\t\x12\x34\n\x08in_force\x18\x05 \x03(\x0b\x32\".tandem.v1.GatePolicy.InForceEntry\x12\x14\n\x0c\x65scalate_all\x18\x06 \x01(\x08\x12\x1c\n\x0fleast_threshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61udit_share\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0boffload_cap\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x41\n\x0f\x62udget_in_force\x18\n \x03(\x0b\x32(.tandem.v1.GatePolicy.BudgetInForceEntry\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x11\n\tissued_by\x18\x0c \x01(\t\x12\x19\n\x11issued_at_unix_ms\x18\r \x01(\x03\x1a.\n\x0cInForceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12\x42udgetInForceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x12\n\x10_least_thresholdB\x0e\n\x0c_audit_shareB\x0e\n\x0c_offload_capb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICEMODELTELEMETRY_LATENCYBYOUTCOMEENTRY']._serialized_options = b'8\001'
   _globals['_DEVICEMODELTELEMETRY_REASONSENTRY']._loaded_options = None
   _globals['_DEVICEMODELTELEMETRY_REASONSENTRY']._serialized_options = b'8\001'
-  _globals['_DEVICEPRESENCE']._serialized_start=36
-  _globals['_DEVICEPRESENCE']._serialized_end=152
-  _globals['_DEVICEMODELTELEMETRY']._serialized_start=155
-  _globals['_DEVICEMODELTELEMETRY']._serialized_end=720
-  _globals['_DEVICEMODELTELEMETRY_LATENCYBYOUTCOMEENTRY']._serialized_start=595
-  _globals['_DEVICEMODELTELEMETRY_LATENCYBYOUTCOMEENTRY']._serialized_end=672
-  _globals['_DEVICEMODELTELEMETRY_REASONSENTRY']._serialized_start=674
-  _globals['_DEVICEMODELTELEMETRY_REASONSENTRY']._serialized_end=720
-  _globals['_COUNTERS']._serialized_start=723
-  _globals['_COUNTERS']._serialized_end=985
-  _globals['_HISTOGRAM']._serialized_start=987
-  _globals['_HISTOGRAM']._serialized_end=1030
-  _globals['_GATESTATE']._serialized_start=1032
-  _globals['_GATESTATE']._serialized_end=1096
+  _globals['_DEVICEMODELTELEMETRY_LABELSENTRY']._loaded_options = None
+  _globals['_DEVICEMODELTELEMETRY_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_GATESTATE_INFORCEENTRY']._loaded_options = None
+  _globals['_GATESTATE_INFORCEENTRY']._serialized_options = b'8\001'
+  _globals['_GATEPOLICY_INFORCEENTRY']._loaded_options = None
+  _globals['_GATEPOLICY_INFORCEENTRY']._serialized_options = b'8\001'
+  _globals['_GATEPOLICY_BUDGETINFORCEENTRY']._loaded_options = None
+  _globals['_GATEPOLICY_BUDGETINFORCEENTRY']._serialized_options = b'8\001'
+  _globals['_DEVICEPRESENCE']._serialized_start=37
+  _globals['_DEVICEPRESENCE']._serialized_end=167
+  _globals['_DEVICEMODELTELEMETRY']._serialized_start=170
+  _globals['_DEVICEMODELTELEMETRY']._serialized_end=1031
+  _globals['_DEVICEMODELTELEMETRY_LATENCYBYOUTCOMEENTRY']._serialized_start=835
+  _globals['_DEVICEMODELTELEMETRY_LATENCYBYOUTCOMEENTRY']._serialized_end=912
+  _globals['_DEVICEMODELTELEMETRY_REASONSENTRY']._serialized_start=914
+  _globals['_DEVICEMODELTELEMETRY_REASONSENTRY']._serialized_end=960
+  _globals['_DEVICEMODELTELEMETRY_LABELSENTRY']._serialized_start=962
+  _globals['_DEVICEMODELTELEMETRY_LABELSENTRY']._serialized_end=1031
+  _globals['_COUNTERS']._serialized_start=1034
+  _globals['_COUNTERS']._serialized_end=1296
+  _globals['_HISTOGRAM']._serialized_start=1298
+  _globals['_HISTOGRAM']._serialized_end=1341
+  _globals['_GATESTATE']._serialized_start=1344
+  _globals['_GATESTATE']._serialized_end=1588
+  _globals['_GATESTATE_INFORCEENTRY']._serialized_start=1528
+  _globals['_GATESTATE_INFORCEENTRY']._serialized_end=1574
+  _globals['_AUDITCOUNTS']._serialized_start=1590
+  _globals['_AUDITCOUNTS']._serialized_end=1689
+  _globals['_STEPCOUNTS']._serialized_start=1691
+  _globals['_STEPCOUNTS']._serialized_end=1753
+  _globals['_LABELCOUNTS']._serialized_start=1755
+  _globals['_LABELCOUNTS']._serialized_end=1871
+  _globals['_GATEPOLICY']._serialized_start=1874
+  _globals['_GATEPOLICY']._serialized_end=2400
+  _globals['_GATEPOLICY_INFORCEENTRY']._serialized_start=1528
+  _globals['_GATEPOLICY_INFORCEENTRY']._serialized_end=1574
+  _globals['_GATEPOLICY_BUDGETINFORCEENTRY']._serialized_start=2296
+  _globals['_GATEPOLICY_BUDGETINFORCEENTRY']._serialized_end=2348
 # @@protoc_insertion_point(module_scope)

@@ -7,21 +7,23 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DevicePresence(_message.Message):
-    __slots__ = ("device_id", "boot_id", "online", "sent_at_unix_ms", "agent_version")
+    __slots__ = ("device_id", "boot_id", "online", "sent_at_unix_ms", "agent_version", "ring")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     ONLINE_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     boot_id: str
     online: bool
     sent_at_unix_ms: int
     agent_version: str
-    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., online: _Optional[bool] = ..., sent_at_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ...) -> None: ...
+    ring: str
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., online: _Optional[bool] = ..., sent_at_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., ring: _Optional[str] = ...) -> None: ...
 
 class DeviceModelTelemetry(_message.Message):
-    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "uptime_ms", "model", "model_version", "model_digest", "variant", "counters", "latency_by_outcome", "reasons", "gate", "cloud_link")
+    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "uptime_ms", "model", "model_version", "model_digest", "variant", "counters", "latency_by_outcome", "reasons", "gate", "cloud_link", "ring", "audits", "audit_steps", "label_steps", "labels", "score_counts")
     class LatencyByOutcomeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +38,13 @@ class DeviceModelTelemetry(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: LabelCounts
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[LabelCounts, _Mapping]] = ...) -> None: ...
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +59,12 @@ class DeviceModelTelemetry(_message.Message):
     REASONS_FIELD_NUMBER: _ClassVar[int]
     GATE_FIELD_NUMBER: _ClassVar[int]
     CLOUD_LINK_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
+    AUDITS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_COUNTS_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     boot_id: str
     sequence: int
@@ -64,7 +79,13 @@ class DeviceModelTelemetry(_message.Message):
     reasons: _containers.ScalarMap[str, int]
     gate: GateState
     cloud_link: str
-    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[str] = ..., variant: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., latency_by_outcome: _Optional[_Mapping[str, Histogram]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., gate: _Optional[_Union[GateState, _Mapping]] = ..., cloud_link: _Optional[str] = ...) -> None: ...
+    ring: str
+    audits: AuditCounts
+    audit_steps: _containers.RepeatedCompositeFieldContainer[StepCounts]
+    label_steps: _containers.RepeatedCompositeFieldContainer[StepCounts]
+    labels: _containers.MessageMap[str, LabelCounts]
+    score_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[str] = ..., variant: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., latency_by_outcome: _Optional[_Mapping[str, Histogram]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., gate: _Optional[_Union[GateState, _Mapping]] = ..., cloud_link: _Optional[str] = ..., ring: _Optional[str] = ..., audits: _Optional[_Union[AuditCounts, _Mapping]] = ..., audit_steps: _Optional[_Iterable[_Union[StepCounts, _Mapping]]] = ..., label_steps: _Optional[_Iterable[_Union[StepCounts, _Mapping]]] = ..., labels: _Optional[_Mapping[str, LabelCounts]] = ..., score_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Counters(_message.Message):
     __slots__ = ("received", "rejected", "accepted", "edge", "cloud", "degraded", "failed", "in_flight", "wanted", "attempted", "served", "call_failed", "timed_out", "calls_in_flight")
@@ -107,9 +128,110 @@ class Histogram(_message.Message):
     def __init__(self, counts: _Optional[_Iterable[int]] = ..., sum_ms: _Optional[float] = ...) -> None: ...
 
 class GateState(_message.Message):
-    __slots__ = ("score", "threshold")
+    __slots__ = ("score", "threshold", "digest", "in_force", "policy_id", "refused_policy_id", "refusal")
+    class InForceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     SCORE_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     score: str
     threshold: float
-    def __init__(self, score: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...
+    digest: str
+    in_force: _containers.ScalarMap[str, float]
+    policy_id: str
+    refused_policy_id: str
+    refusal: str
+    def __init__(self, score: _Optional[str] = ..., threshold: _Optional[float] = ..., digest: _Optional[str] = ..., in_force: _Optional[_Mapping[str, float]] = ..., policy_id: _Optional[str] = ..., refused_policy_id: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...
+
+class AuditCounts(_message.Message):
+    __slots__ = ("chosen", "agreed", "disagreed", "failed", "in_flight")
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    chosen: int
+    agreed: int
+    disagreed: int
+    failed: int
+    in_flight: int
+    def __init__(self, chosen: _Optional[int] = ..., agreed: _Optional[int] = ..., disagreed: _Optional[int] = ..., failed: _Optional[int] = ..., in_flight: _Optional[int] = ...) -> None: ...
+
+class StepCounts(_message.Message):
+    __slots__ = ("threshold", "judged", "wrong")
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    judged: int
+    wrong: int
+    def __init__(self, threshold: _Optional[float] = ..., judged: _Optional[int] = ..., wrong: _Optional[int] = ...) -> None: ...
+
+class LabelCounts(_message.Message):
+    __slots__ = ("accepted", "wanted", "audited", "disagreed", "labelled", "wrong")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    AUDITED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREED_FIELD_NUMBER: _ClassVar[int]
+    LABELLED_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    accepted: int
+    wanted: int
+    audited: int
+    disagreed: int
+    labelled: int
+    wrong: int
+    def __init__(self, accepted: _Optional[int] = ..., wanted: _Optional[int] = ..., audited: _Optional[int] = ..., disagreed: _Optional[int] = ..., labelled: _Optional[int] = ..., wrong: _Optional[int] = ...) -> None: ...
+
+class GatePolicy(_message.Message):
+    __slots__ = ("policy_id", "sequence", "model", "gate_digest", "in_force", "escalate_all", "least_threshold", "audit_share", "offload_cap", "budget_in_force", "reason", "issued_by", "issued_at_unix_ms")
+    class InForceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class BudgetInForceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    GATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    ESCALATE_ALL_FIELD_NUMBER: _ClassVar[int]
+    LEAST_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    OFFLOAD_CAP_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_BY_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    policy_id: str
+    sequence: int
+    model: str
+    gate_digest: str
+    in_force: _containers.ScalarMap[str, float]
+    escalate_all: bool
+    least_threshold: float
+    audit_share: float
+    offload_cap: float
+    budget_in_force: _containers.ScalarMap[str, float]
+    reason: str
+    issued_by: str
+    issued_at_unix_ms: int
+    def __init__(self, policy_id: _Optional[str] = ..., sequence: _Optional[int] = ..., model: _Optional[str] = ..., gate_digest: _Optional[str] = ..., in_force: _Optional[_Mapping[str, float]] = ..., escalate_all: _Optional[bool] = ..., least_threshold: _Optional[float] = ..., audit_share: _Optional[float] = ..., offload_cap: _Optional[float] = ..., budget_in_force: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., issued_by: _Optional[str] = ..., issued_at_unix_ms: _Optional[int] = ...) -> None: ...

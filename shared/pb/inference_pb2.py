@@ -24,33 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shared/pb/inference.proto\x12\ttandem.v1\"\xb7\x01\n\x0cInferRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05top_k\x18\x05 \x01(\r\x12%\n\x08priority\x18\x06 \x01(\x0e\x32\x13.tandem.v1.Priority\x12*\n\x0b\x65\x64ge_answer\x18\x07 \x01(\x0b\x32\x15.tandem.v1.EdgeAnswer\x12\x0e\n\x06reason\x18\x08 \x01(\tJ\x04\x08\x04\x10\x05\"A\n\nEdgeAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\">\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xa7\x01\n\rInferResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.tandem.v1.ModelIdentity\x12\"\n\x03top\x18\x03 \x03(\x0b\x32\x15.tandem.v1.LabelScore\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.tandem.v1.Timings\x12\x10\n\x08replayed\x18\x05 \x01(\x08\"U\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x12\n\ncompute_ms\x18\x02 \x01(\x01\x12\x10\n\x08\x62\x61tch_ms\x18\x03 \x01(\x01\x12\x12\n\nbatch_size\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.tandem.v1.ServedModel\"[\n\x0bServedModel\x12*\n\x08identity\x18\x01 \x01(\x0b\x32\x18.tandem.v1.ModelIdentity\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x10\n\x08provider\x18\x03 \x01(\t*g\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_AUDIT\x10\x02\x12\x13\n\x0fPRIORITY_REPLAY\x10\x03\x32\x92\x01\n\tInference\x12:\n\x05Infer\x12\x17.tandem.v1.InferRequest\x1a\x18.tandem.v1.InferResponse\x12I\n\nListModels\x12\x1c.tandem.v1.ListModelsRequest\x1a\x1d.tandem.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shared/pb/inference.proto\x12\ttandem.v1\"\xb7\x01\n\x0cInferRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05top_k\x18\x05 \x01(\r\x12%\n\x08priority\x18\x06 \x01(\x0e\x32\x13.tandem.v1.Priority\x12*\n\x0b\x65\x64ge_answer\x18\x07 \x01(\x0b\x32\x15.tandem.v1.EdgeAnswer\x12\x0e\n\x06reason\x18\x08 \x01(\tJ\x04\x08\x04\x10\x05\"x\n\nEdgeAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x12\n\ngate_score\x18\x04 \x01(\x01\x12\x13\n\x0bgate_digest\x18\x05 \x01(\t\x12\x0c\n\x04kept\x18\x06 \x01(\x08\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\">\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xa7\x01\n\rInferResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.tandem.v1.ModelIdentity\x12\"\n\x03top\x18\x03 \x03(\x0b\x32\x15.tandem.v1.LabelScore\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.tandem.v1.Timings\x12\x10\n\x08replayed\x18\x05 \x01(\x08\"U\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x12\n\ncompute_ms\x18\x02 \x01(\x01\x12\x10\n\x08\x62\x61tch_ms\x18\x03 \x01(\x01\x12\x12\n\nbatch_size\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.tandem.v1.ServedModel\"[\n\x0bServedModel\x12*\n\x08identity\x18\x01 \x01(\x0b\x32\x18.tandem.v1.ModelIdentity\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\";\n\x13ReportLabelsRequest\x12$\n\x06labels\x18\x01 \x03(\x0b\x32\x14.tandem.v1.TrueLabel\"\x86\x01\n\tTrueLabel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x0b\x65\x64ge_answer\x18\x03 \x01(\x0b\x32\x15.tandem.v1.EdgeAnswer\x12\r\n\x05label\x18\x04 \x01(\t\x12\x1b\n\x13\x61nswered_at_unix_ms\x18\x05 \x01(\x03\"%\n\x14ReportLabelsResponse\x12\r\n\x05taken\x18\x01 \x01(\r*g\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_AUDIT\x10\x02\x12\x13\n\x0fPRIORITY_REPLAY\x10\x03\x32\xe3\x01\n\tInference\x12:\n\x05Infer\x12\x17.tandem.v1.InferRequest\x1a\x18.tandem.v1.InferResponse\x12I\n\nListModels\x12\x1c.tandem.v1.ListModelsRequest\x1a\x1d.tandem.v1.ListModelsResponse\x12O\n\x0cReportLabels\x12\x1e.tandem.v1.ReportLabelsRequest\x1a\x1f.tandem.v1.ReportLabelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shared.pb.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=834
-  _globals['_PRIORITY']._serialized_end=937
+  _globals['_PRIORITY']._serialized_start=1126
+  _globals['_PRIORITY']._serialized_end=1229
   _globals['_INFERREQUEST']._serialized_start=41
   _globals['_INFERREQUEST']._serialized_end=224
   _globals['_EDGEANSWER']._serialized_start=226
-  _globals['_EDGEANSWER']._serialized_end=291
-  _globals['_LABELSCORE']._serialized_start=293
-  _globals['_LABELSCORE']._serialized_end=335
-  _globals['_MODELIDENTITY']._serialized_start=337
-  _globals['_MODELIDENTITY']._serialized_end=399
-  _globals['_INFERRESPONSE']._serialized_start=402
-  _globals['_INFERRESPONSE']._serialized_end=569
-  _globals['_TIMINGS']._serialized_start=571
-  _globals['_TIMINGS']._serialized_end=656
-  _globals['_LISTMODELSREQUEST']._serialized_start=658
-  _globals['_LISTMODELSREQUEST']._serialized_end=677
-  _globals['_LISTMODELSRESPONSE']._serialized_start=679
-  _globals['_LISTMODELSRESPONSE']._serialized_end=739
-  _globals['_SERVEDMODEL']._serialized_start=741
-  _globals['_SERVEDMODEL']._serialized_end=832
-  _globals['_INFERENCE']._serialized_start=940
-  _globals['_INFERENCE']._serialized_end=1086
+  _globals['_EDGEANSWER']._serialized_end=346
+  _globals['_LABELSCORE']._serialized_start=348
+  _globals['_LABELSCORE']._serialized_end=390
+  _globals['_MODELIDENTITY']._serialized_start=392
+  _globals['_MODELIDENTITY']._serialized_end=454
+  _globals['_INFERRESPONSE']._serialized_start=457
+  _globals['_INFERRESPONSE']._serialized_end=624
+  _globals['_TIMINGS']._serialized_start=626
+  _globals['_TIMINGS']._serialized_end=711
+  _globals['_LISTMODELSREQUEST']._serialized_start=713
+  _globals['_LISTMODELSREQUEST']._serialized_end=732
+  _globals['_LISTMODELSRESPONSE']._serialized_start=734
+  _globals['_LISTMODELSRESPONSE']._serialized_end=794
+  _globals['_SERVEDMODEL']._serialized_start=796
+  _globals['_SERVEDMODEL']._serialized_end=887
+  _globals['_REPORTLABELSREQUEST']._serialized_start=889
+  _globals['_REPORTLABELSREQUEST']._serialized_end=948
+  _globals['_TRUELABEL']._serialized_start=951
+  _globals['_TRUELABEL']._serialized_end=1085
+  _globals['_REPORTLABELSRESPONSE']._serialized_start=1087
+  _globals['_REPORTLABELSRESPONSE']._serialized_end=1124
+  _globals['_INFERENCE']._serialized_start=1232
+  _globals['_INFERENCE']._serialized_end=1459
 # @@protoc_insertion_point(module_scope)

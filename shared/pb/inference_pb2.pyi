@@ -37,14 +37,20 @@ class InferRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., text: _Optional[str] = ..., top_k: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., edge_answer: _Optional[_Union[EdgeAnswer, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EdgeAnswer(_message.Message):
-    __slots__ = ("label", "score", "model_version")
+    __slots__ = ("label", "score", "model_version", "gate_score", "gate_digest", "kept")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    GATE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    GATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     label: str
     score: float
     model_version: str
-    def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., model_version: _Optional[str] = ...) -> None: ...
+    gate_score: float
+    gate_digest: str
+    kept: bool
+    def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., model_version: _Optional[str] = ..., gate_score: _Optional[float] = ..., gate_digest: _Optional[str] = ..., kept: _Optional[bool] = ...) -> None: ...
 
 class LabelScore(_message.Message):
     __slots__ = ("label", "score")
@@ -109,3 +115,29 @@ class ServedModel(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     provider: str
     def __init__(self, identity: _Optional[_Union[ModelIdentity, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., provider: _Optional[str] = ...) -> None: ...
+
+class ReportLabelsRequest(_message.Message):
+    __slots__ = ("labels",)
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedCompositeFieldContainer[TrueLabel]
+    def __init__(self, labels: _Optional[_Iterable[_Union[TrueLabel, _Mapping]]] = ...) -> None: ...
+
+class TrueLabel(_message.Message):
+    __slots__ = ("request_id", "model", "edge_answer", "label", "answered_at_unix_ms")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EDGE_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    model: str
+    edge_answer: EdgeAnswer
+    label: str
+    answered_at_unix_ms: int
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., edge_answer: _Optional[_Union[EdgeAnswer, _Mapping]] = ..., label: _Optional[str] = ..., answered_at_unix_ms: _Optional[int] = ...) -> None: ...
+
+class ReportLabelsResponse(_message.Message):
+    __slots__ = ("taken",)
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    taken: int
+    def __init__(self, taken: _Optional[int] = ...) -> None: ...

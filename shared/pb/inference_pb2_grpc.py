@@ -44,6 +44,11 @@ class InferenceStub:
                 request_serializer=shared_dot_pb_dot_inference__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=shared_dot_pb_dot_inference__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ReportLabels = channel.unary_unary(
+                '/tandem.v1.Inference/ReportLabels',
+                request_serializer=shared_dot_pb_dot_inference__pb2.ReportLabelsRequest.SerializeToString,
+                response_deserializer=shared_dot_pb_dot_inference__pb2.ReportLabelsResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServicer:
@@ -70,6 +75,13 @@ class InferenceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportLabels(self, request, context):
+        """Takes true labels that came back for a device's earlier answers. Saying one twice changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +94,11 @@ def add_InferenceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=shared_dot_pb_dot_inference__pb2.ListModelsRequest.FromString,
                     response_serializer=shared_dot_pb_dot_inference__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ReportLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportLabels,
+                    request_deserializer=shared_dot_pb_dot_inference__pb2.ReportLabelsRequest.FromString,
+                    response_serializer=shared_dot_pb_dot_inference__pb2.ReportLabelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +155,33 @@ class Inference:
             '/tandem.v1.Inference/ListModels',
             shared_dot_pb_dot_inference__pb2.ListModelsRequest.SerializeToString,
             shared_dot_pb_dot_inference__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.Inference/ReportLabels',
+            shared_dot_pb_dot_inference__pb2.ReportLabelsRequest.SerializeToString,
+            shared_dot_pb_dot_inference__pb2.ReportLabelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

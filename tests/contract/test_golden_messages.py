@@ -14,6 +14,7 @@ from shared.types import (
     CloudTimings,
     EscalationAnswer,
     EscalationRequest,
+    GateReport,
     LabelScore,
     LatencyHistogram,
     ModelIdentity,
@@ -72,8 +73,7 @@ TELEMETRY = ModelTelemetry(
     ),
     {"edge": LatencyHistogram((0, 80, *[0] * 71), 26.5)},
     {"confident": 80, "uncertain": 12, "circuit_open": 3},
-    "max_probability",
-    0.8125,
+    GateReport("max_probability", 0.8125),
     "half_open",
 )
 

@@ -40,7 +40,7 @@ def device_reading(
     told = model.telemetry()
     series, snapshot = series_of(told), snapshot_of(told)
     state = ModelState(
-        series, snapshot, told.model.digest, told.gate_score, told.gate_threshold, told.cloud_link, NOW_S
+        series, snapshot, told.model.digest, told.gate.score, told.gate.threshold, told.cloud_link, NOW_S
     )
     device = DeviceState(series.device_id, series.boot_id, is_online, agent_version, NOW_S - 999, last_seen_s)
     return DeviceReading(device, (state,), {series.model: snapshot.tally})

@@ -11,7 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from shared import topics
 from shared.codec import encode_presence, encode_telemetry
 from shared.histogram import HistogramRecorder
-from shared.types import ModelIdentity, ModelTelemetry, Outcome, Presence, RequestCounters
+from shared.types import GateReport, ModelIdentity, ModelTelemetry, Outcome, Presence, RequestCounters
 
 _OUTCOMES = (Outcome.EDGE, Outcome.CLOUD, Outcome.DEGRADED, Outcome.FAILED)
 _CONNECT_TIMEOUT_S = 5.0
@@ -93,8 +93,7 @@ class CountedModel:
             counters,
             {outcome.value: recorder.snapshot() for outcome, recorder in self._latency.items()},
             {reason: count for reason, count in reasons.items() if count},
-            "max_probability",
-            0.82,
+            GateReport("max_probability", 0.82),
             self.cloud_link,
         )
 

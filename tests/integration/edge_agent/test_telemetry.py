@@ -86,7 +86,7 @@ def test_a_device_reports_its_counts_and_says_goodbye(tmp_path: Path, write_conf
             agent.post([{"text": "card"}, {"text": "card cash"}, {"text": ""}])
             ear.wait_until(lambda ear: served(ear, 3) and online(ear))
         telemetry = ear.telemetry
-        assert telemetry is not None and telemetry.cloud_link == "none" and telemetry.gate_threshold == 0.9
+        assert telemetry is not None and telemetry.cloud_link == "none" and telemetry.gate.threshold == 0.9
         assert telemetry.reasons == {"confident": 1, "no_cloud": 1, "bad_input": 1}
         agent.post({"text": "card"})
         assert agent.terminate() == 0

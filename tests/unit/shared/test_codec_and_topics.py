@@ -26,6 +26,7 @@ from shared.types import (
     CloudTimings,
     EscalationAnswer,
     EscalationRequest,
+    GateReport,
     LabelScore,
     ModelIdentity,
     ModelTelemetry,
@@ -69,8 +70,7 @@ TELEMETRY = ModelTelemetry(
     ),
     latency_by_outcome={"edge": histogram().snapshot()},
     reasons={"confident": 5, "uncertain": 2},
-    gate_score="max_probability",
-    gate_threshold=0.0,
+    gate=GateReport("max_probability", 0.0),
     cloud_link="closed",
 )
 
@@ -93,8 +93,8 @@ def test_telemetry_survives_the_wire_with_a_threshold_of_zero() -> None:
 
 
 def test_no_threshold_is_not_a_threshold_of_zero() -> None:
-    without = dataclasses.replace(TELEMETRY, gate_threshold=None)
-    assert decode_telemetry(encode_telemetry(without)).gate_threshold is None
+    without = dataclasses.replace(TELEMETRY, gate=GateReport())
+    assert decode_telemetry(encode_telemetry(without)).gate.threshold is None
 
 
 def test_presence_survives_the_wire() -> None:

@@ -60,7 +60,7 @@ def test_not_a_number_is_never_kept() -> None:
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": "warm"}, "temperature"),
         ({"score": "luck"}, "score"),
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"policy": {}}, "policy"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_gate_survives_its_document_and_keeps_its_promise() -> None:
     fresh = predictions(5, 50_000)
     kept = score_values(fresh.edge_logits, gate.score, gate.temperature) >= threshold
     assert kept.mean() > 0.3
-    for risk in Risk:
+    for risk in (Risk.KEPT_ERROR, Risk.KEPT_DISAGREEMENT):
         assert fresh.wrong(risk)[kept].mean() <= 0.05
 
 

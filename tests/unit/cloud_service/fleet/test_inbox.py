@@ -8,7 +8,7 @@ from cloud_service.fleet.inbox import MAX_PAYLOAD_BYTES, Inbox
 from shared import topics
 from shared.codec import encode_presence, encode_telemetry
 from shared.mqtt import Message
-from shared.types import ModelTelemetry, Outcome, Presence
+from shared.types import GateReport, ModelTelemetry, Outcome, Presence
 from tests.support.simulated_device import CountedModel
 
 TOPIC = topics.telemetry("d1", "intents")
@@ -62,7 +62,10 @@ def test_presence_of_two_boots_keeps_the_order_of_arrival() -> None:
         (telemetry(CountedModel("d2", "b1").telemetry()), "wrong_speaker"),
         (telemetry(CountedModel("d1", "b1", model="other").telemetry()), "wrong_speaker"),
         (telemetry(replace(CountedModel("d1", "b1").telemetry(), cloud_link="a\0b")), "malformed"),
-        (telemetry(replace(CountedModel("d1", "b1").telemetry(), gate_threshold=float("nan"))), "malformed"),
+        (
+            telemetry(replace(CountedModel("d1", "b1").telemetry(), gate=GateReport(threshold=float("nan")))),
+            "malformed",
+        ),
     ],
 )
 def test_what_cannot_be_believed_is_dropped_and_counted(message: Message, reason: str) -> None:

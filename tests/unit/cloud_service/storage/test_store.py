@@ -47,7 +47,7 @@ def model_with(device_id: str = "d1", boot_id: str = "b1", version: str = "1") -
 def state_of(model: CountedModel, heard_s: int = NOW_S) -> ModelState:
     told = model.telemetry()
     return ModelState(
-        series_of(told), snapshot_of(told), told.model.digest, "max_probability", told.gate_threshold, "closed", heard_s
+        series_of(told), snapshot_of(told), told.model.digest, "max_probability", told.gate.threshold, "closed", heard_s
     )
 
 
