@@ -53,5 +53,5 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable '.[edge,cloud,demo,compress,dev]'
+	$(PIP) --editable '.[edge,cloud,demo,compress,dev,tracing]'
 	@touch $@ $(VENV)/.demo

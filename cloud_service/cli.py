@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from cloud_service.access.cli import add_access_commands
+from cloud_service.calibration.cli import add_gate_commands
 from cloud_service.compression.cli import add_model_commands
 from cloud_service.config import CloudSettings, load_cloud_settings
+from cloud_service.labels_cli import add_label_commands
 from cloud_service.processes import LIFELINE, USAGE_ERROR, Supervisor, hold_lifeline
 from shared import __version__
 from shared.errors import ConfigurationError, TandemError
 from shared.logs import set_up_logging
+from shared.tracing import traced
 
 ROLES = ("web", "gateway", "fleet")
 """In the order in which they are stopped: first who shows, then who answers, last who counts."""
@@ -48,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_devices(commands)
     _add_bundle(commands)
     add_model_commands(commands)
+    add_gate_commands(commands)
+    add_label_commands(commands)
+    add_access_commands(commands)
     return parser
 
 
@@ -69,7 +76,8 @@ def _serve(options: argparse.Namespace) -> int:
         return asyncio.run(_supervise(options.config, stop_within_s))
     if options.lifeline is not None:
         hold_lifeline(options.lifeline, stop_within_s)
-    _runner(options.role)(settings)
+    with traced(settings.tracing, f"tandem-{options.role}"):
+        _runner(options.role)(settings)
     return 0
 
 

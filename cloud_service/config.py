@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.errors import ConfigurationError
-from shared.listeners import require_protected, require_tls
+from shared.listeners import is_loopback, require_protected, require_tls
 from shared.settings import Section, Settings, load_settings, resolve_beside
+from shared.tracing import TracingSettings
 
 
 class TlsSettings(Section):
@@ -30,7 +32,12 @@ class ServedModelSettings(Section):
 
 
 class GatewaySettings(Section):
-    """The gRPC listener, its batcher and its limits. A remembered answer (`idempotency_entries`) takes about 1 kB."""
+    """The gRPC listener, its batcher and its limits. A remembered answer (`idempotency_entries`) takes about 1 kB.
+
+    `record_comparisons`: devices' answers beside the full model's, and labels that come back, go to the store, where
+    `comparisons_kept_days` and `comparisons_kept_rows` bound each of both; at most `comparisons_queued` wait to be
+    written.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
@@ -47,6 +54,10 @@ class GatewaySettings(Section):
     idempotency_entries: int = Field(50_000, ge=1)
     idempotency_ttl_ms: int = Field(600_000, ge=1)
     drain_ms: int = Field(10_000, ge=0)
+    record_comparisons: bool = True
+    comparisons_queued: int = Field(10_000, ge=1)
+    comparisons_kept_days: int = Field(90, ge=1)
+    comparisons_kept_rows: int = Field(1_000_000, ge=1)
 
 
 class BrokerSettings(Section):
@@ -60,29 +71,66 @@ class BrokerSettings(Section):
 
 
 class FleetSettings(Section):
-    """Telemetry ingest. What arrives within `commit_interval_ms` is written in one transaction."""
+    """Telemetry ingest. What arrives within `commit_interval_ms` is written in one transaction.
+
+    Counts of 10 s are kept `fine_kept_minutes`, of one and ten minutes `retention_minutes`, of hours `hours_kept_days`
+    and of days `days_kept_days`. `edge_bundles`: what devices run; the gates of these bundles are watched.
+    """
 
     client_id: str = "tandem-fleet"
     commit_interval_ms: int = Field(1000, ge=50)
+    fine_kept_minutes: int = Field(60, ge=1)
     retention_minutes: int = Field(48 * 60, ge=1)
+    hours_kept_days: int = Field(30, ge=1)
+    days_kept_days: int = Field(730, ge=1)
+    edge_bundles: tuple[Path, ...] = ()
     offline_after_ms: int = Field(60_000, ge=1000)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9465, ge=0, le=65535)
 
 
+class WatchSettings(Section):
+    """How gates are watched. `delta`: how likely at most a false alarm is in any `period` judged answers of a risk that
+    is exactly its alpha; `drift_delta`: how likely at most a false warning that scores drift ever is.
+    """
+
+    delta: float = Field(0.1, gt=0.0, lt=0.5)
+    period: int = Field(2000, ge=100, le=100_000)
+    drift_delta: float = Field(0.01, gt=0.0, lt=0.5)
+
+
 class WebSettings(Section):
-    """The operator's page. It answers under loopback names and `host`; `allowed_hosts` names others, a proxy's say."""
+    """The operator's page. It answers under loopback names and `host`; `allowed_hosts` names others, a proxy's say.
+
+    `login`: "auto" asks for one as soon as there is a user, "required" always. A session ends after `session_idle_ms`
+    without a request and after `session_longest_ms` in all. `login_attempts` of one name may fail at once, and one more
+    each `login_attempt_every_ms`; of one address, four times as many. `behind_proxy`: a proxy on this machine stands
+    before the page, and its X-Forwarded-For and -Proto are believed.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(8090, ge=0, le=65535)
+    tls: TlsSettings | None = None
     refresh_ms: int = Field(1000, ge=100)
     allowed_hosts: tuple[str, ...] = ()
+    behind_proxy: bool = False
+    login: Literal["auto", "required"] = "auto"
+    session_idle_ms: int = Field(30 * 60_000, ge=1000)
+    session_longest_ms: int = Field(12 * 3_600_000, ge=1000)
+    login_attempts: int = Field(5, ge=1, le=1000)
+    login_attempt_every_ms: int = Field(12_000, ge=1)
 
 
 class StorageSettings(Section):
     """Where telemetry is kept: an SQLAlchemy URL; by default an SQLite file in `data_dir`."""
 
     url: str | None = None
+
+
+class PrivacySettings(Section):
+    """`keep_text`: the texts of compared requests are kept beside the answers; else nothing is stored of them."""
+
+    keep_text: bool = False
 
 
 class CloudSettings(Settings):
@@ -94,8 +142,11 @@ class CloudSettings(Settings):
     gateway: GatewaySettings = GatewaySettings()
     broker: BrokerSettings = BrokerSettings()
     fleet: FleetSettings = FleetSettings()
+    watch: WatchSettings = WatchSettings()
     web: WebSettings = WebSettings()
     storage: StorageSettings = StorageSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    tracing: TracingSettings | None = None
 
     @model_validator(mode="after")
     def _listeners_are_protected(self) -> CloudSettings:
@@ -107,13 +158,20 @@ class CloudSettings(Settings):
             for name, host in (
                 ("gateway.metrics_host", gateway.metrics_host),
                 ("fleet.metrics_host", self.fleet.metrics_host),
-                ("web.host", self.web.host),
             ):
                 require_protected(name, host, tls=False, credentials=False)
+            self._require_protected_page()
             require_tls("broker.host", self.broker.host, "broker.ca_file", tls=self.broker.ca_file is not None)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return self
+
+    def _require_protected_page(self) -> None:
+        web = self.web
+        if not is_loopback(web.host) and (web.tls is None or web.login != "required"):
+            raise ConfigurationError(
+                f'web.host would listen on {web.host}: set web.tls and web.login = "required", or listen on 127.0.0.1'
+            )
 
     def storage_url(self) -> str:
         """The SQLAlchemy URL of the store."""
@@ -133,14 +191,19 @@ def load_cloud_settings(file: Path | None) -> CloudSettings:
         return resolve_beside(file, path) if path else None
 
     models = tuple(model.model_copy(update={"bundle": resolve_beside(file, model.bundle)}) for model in gateway.models)
-    tls = gateway.tls and gateway.tls.model_copy(
-        update={"certificate": beside(gateway.tls.certificate), "key": beside(gateway.tls.key)}
-    )
+
+    def tls_beside(tls: TlsSettings | None) -> TlsSettings | None:
+        return tls and tls.model_copy(update={"certificate": beside(tls.certificate), "key": beside(tls.key)})
+
     return settings.model_copy(
         update={
             "data_dir": resolve_beside(file, settings.data_dir),
             "gateway": gateway.model_copy(
-                update={"models": models, "tls": tls, "credentials": beside(gateway.credentials)}
+                update={"models": models, "tls": tls_beside(gateway.tls), "credentials": beside(gateway.credentials)}
+            ),
+            "web": settings.web.model_copy(update={"tls": tls_beside(settings.web.tls)}),
+            "fleet": settings.fleet.model_copy(
+                update={"edge_bundles": tuple(resolve_beside(file, path) for path in settings.fleet.edge_bundles)}
             ),
             "broker": settings.broker.model_copy(
                 update={

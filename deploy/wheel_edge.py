@@ -21,7 +21,9 @@ def device_pyproject(text: str) -> str:
     head = text[: text.index("[project.optional-dependencies]")]
     head = head.replace('name = "tandem"', 'name = "tandem-edge"', 1)
     head = head.replace(f"dependencies = [{dependencies}]", f"dependencies = [{dependencies}{edge.lstrip()}]", 1)
-    return head + (
+    extra = re.search(r"^tracing = \[.*\]$", text, re.MULTILINE)
+    extras = f"[project.optional-dependencies]\n{extra.group()}\n\n" if extra else ""
+    return (head + extras) + (
         '[project.scripts]\nedge-agent = "edge_agent.cli:main"\n\n'
         '[tool.setuptools.dynamic]\nversion = { attr = "shared.__version__" }\n\n'
         '[tool.setuptools.packages.find]\ninclude = ["shared*", "edge_agent*"]\n\n'

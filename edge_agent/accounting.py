@@ -8,11 +8,13 @@ All on one event loop, so there are no locks. Pure: the clock comes in.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
+from edge_agent.judgements import Judgements, JudgementsSnapshot
 from shared.clock import Clock
 from shared.errors import CloudTimedOut, DeadlineExpired
+from shared.gate import Gate
 from shared.histogram import HistogramRecorder
 from shared.types import LatencyHistogram, Outcome, Reason, RequestCounters
 
@@ -26,12 +28,14 @@ class LedgerSnapshot:
     counters: RequestCounters
     latency_by_outcome: dict[str, LatencyHistogram]
     reasons: dict[str, int]
+    judgements: JudgementsSnapshot = field(default_factory=JudgementsSnapshot)
 
 
 class Ledger:
-    """One model's counts since the agent started."""
+    """One model's counts since the agent started. `judgements`: what was found out about its answers."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, gate: Gate | None = None) -> None:
+        self.judgements = Judgements(gate)
         self._clock = clock
         self._ended: Counter[Outcome] = Counter()
         self._calls_ended: Counter[str] = Counter()
@@ -56,6 +60,7 @@ class Ledger:
             self._counters(),
             {outcome.value: recorder.snapshot() for outcome, recorder in self._latency.items()},
             {reason.value: count for reason, count in self._reasons.items()},
+            self.judgements.snapshot(),
         )
 
     def _counters(self) -> RequestCounters:
@@ -81,8 +86,9 @@ class Ledger:
     def _request_began(self) -> None:
         self._in_flight += 1
 
-    def _request_wanted_the_cloud(self) -> None:
-        self._wanted += 1
+    def _request_predicted(self, label: str, score: float, wanted: bool) -> None:
+        self._wanted += wanted
+        self.judgements.predicted(label, score, wanted=wanted)
 
     def _request_ended(self, outcome: Outcome, reason: Reason, arrived_s: float) -> None:
         self._in_flight -= 1
@@ -108,7 +114,7 @@ class RequestTicket:
         self._ledger = ledger
         self._arrived_s = arrived_s
         self._settled: tuple[Outcome, Reason] | None = None
-        self._wanted = False
+        self._is_predicted = False
 
     def __enter__(self) -> RequestTicket:
         self._ledger._request_began()
@@ -120,11 +126,11 @@ class RequestTicket:
         outcome, reason = self._settled if self._settled and error is None else (Outcome.FAILED, _blame(error))
         self._ledger._request_ended(outcome, reason, self._arrived_s)
 
-    def want_cloud(self) -> None:
-        """The gate wants this request escalated; counted once."""
-        if not self._wanted:
-            self._wanted = True
-            self._ledger._request_wanted_the_cloud()
+    def predicted(self, label: str, score: float, *, wanted: bool) -> None:
+        """The device's own answer is `label` at gate score `score`; `wanted`: its gate escalates. Counted once."""
+        if not self._is_predicted:
+            self._is_predicted = True
+            self._ledger._request_predicted(label, score, wanted)
 
     def call(self) -> CallTicket:
         """Count a call to the cloud as attempted, from `with` on."""

@@ -8,21 +8,31 @@ import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import anyio
-from anyio.abc import TaskGroup
 
+from edge_agent.accounting import Ledger
 from edge_agent.admission import Admission
+from edge_agent.auditing import Auditor
 from edge_agent.compute import ComputePool
 from edge_agent.config import AgentSettings, CloudSettings
 from edge_agent.escalation.breaker import BreakerState, CircuitBreaker
 from edge_agent.escalation.client import GrpcCloudClient
 from edge_agent.escalation.escalator import Escalator
+from edge_agent.gate_control import GateControl
 from edge_agent.http_api import HttpApi
 from edge_agent.http_server import HttpServer
+from edge_agent.labelling import LabelDesk, LabelForwarder
 from edge_agent.loading import load_models
-from edge_agent.metrics import MetricsPage
-from edge_agent.pipeline import Pipeline
+from edge_agent.metrics import MetricsPage, StateHealth
+from edge_agent.model import EdgeModel
+from edge_agent.pipeline import Lane, Pipeline
+from edge_agent.reporting import Reporter
+from edge_agent.state.answers import UnsavedAnswers
+from edge_agent.state.file import open_state
+from edge_agent.state.keeper import StateKeeper, StateThread
 from edge_agent.telemetry import Telemetry
 from shared.backoff import Backoff
 from shared.clock import Clock, SystemClock
@@ -30,12 +40,18 @@ from shared.errors import TandemError
 
 _log = logging.getLogger(__name__)
 _FAREWELL_TIMEOUT_S = 2.0
+_AUDIT_DRAIN_S = 1.0
+_MOST_UNSAVED_ANSWERS = 10_000
 _LONGEST_LOAD_S = 600.0
 
 
 @asynccontextmanager
-async def open_pipeline(settings: AgentSettings, clock: Clock) -> AsyncIterator[Pipeline]:
+async def open_pipeline(
+    settings: AgentSettings, clock: Clock, memory: UnsavedAnswers | None = None
+) -> AsyncIterator[Pipeline]:
     """The pipeline that `settings` describe, with its models loaded; closed on leaving.
+
+    With a `memory` for its answers it also audits them, as an agent does that serves.
 
     Raises:
         BundleError, EngineError, ConfigurationError: a model or a credential cannot be used.
@@ -44,18 +60,24 @@ async def open_pipeline(settings: AgentSettings, clock: Clock) -> AsyncIterator[
     async with AsyncExitStack() as closing:
         closing.callback(pool.close)
         loaded = await pool.run(lambda: load_models(settings.models), clock.monotonic_s() + _LONGEST_LOAD_S)
+        lanes = [_lane(model, settings, clock) for model in loaded.value]
         escalator = None
         if settings.cloud:
             client = await closing.enter_async_context(GrpcCloudClient(settings.cloud))
             escalator = _escalator(settings.cloud, client, clock)
+        auditor = None
+        if memory is not None:
+            auditor = await closing.enter_async_context(Auditor(escalator, settings.audit, random.random))
         yield Pipeline(
-            loaded.value,
+            lanes,
             pool,
             Admission(settings.http.max_in_flight, settings.workers),
             clock,
             default_deadline_ms=settings.http.default_deadline_ms,
             escalator=escalator,
             reserve_ms=settings.cloud.reserve_ms if settings.cloud else 0,
+            auditor=auditor,
+            memory=memory,
         )
 
 
@@ -65,7 +87,7 @@ class Agent:
     def __init__(self, settings: AgentSettings, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
-        self._api = HttpApi(settings.http)
+        self._api = HttpApi(settings.http, settings.labels)
         self._stop_requested = anyio.Event()
 
     async def run(self, began_s: float | None = None) -> None:
@@ -81,7 +103,7 @@ class Agent:
             tasks.start_soon(self._obey_signals, server)
             tasks.start_soon(server.run)
             try:
-                await self._serve(server, tasks, began_s)
+                await self._serve(server, began_s)
             except TandemError as error:
                 failure = error
             tasks.cancel_scope.cancel()
@@ -92,26 +114,67 @@ class Agent:
         """Drain and stop, as SIGTERM does."""
         self._stop_requested.set()
 
-    async def _serve(self, server: HttpServer, tasks: TaskGroup, began_s: float) -> None:
-        async with open_pipeline(self._settings, self._clock) as pipeline:
-            telemetry = self._telemetry(pipeline)
-            self._api.open(
-                pipeline,
-                MetricsPage(
-                    pipeline.lanes, lambda: _link_state(pipeline), lambda: telemetry.is_connected if telemetry else None
-                ),
-            )
-            if telemetry:
-                tasks.start_soon(telemetry.run)
-            _log_readiness(pipeline, server, self._clock.monotonic_s() - began_s)
-            await self._stop_requested.wait()
-            _log.info("stopping: draining for at most %d ms", self._settings.http.drain_ms)
-            pipeline.admission.close()
-            await server.stop()
-            if telemetry:
-                with anyio.move_on_after(_FAREWELL_TIMEOUT_S):
-                    await telemetry.farewell()
+    async def _serve(self, server: HttpServer, began_s: float) -> None:
+        memory = UnsavedAnswers(_MOST_UNSAVED_ANSWERS)
+        async with open_pipeline(self._settings, self._clock, memory) as pipeline:
+            reporter = self._reporter(pipeline)
+            async with self._open_keeper(reporter, memory, pipeline) as keeper:
+                telemetry = self._telemetry(reporter, keeper, pipeline)
+                self._api.open(pipeline, _metrics_page(pipeline, keeper, telemetry), self._desk(pipeline, keeper))
+                _log_readiness(pipeline, server, self._clock.monotonic_s() - began_s)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(keeper.run, self._clock)
+                    if self._settings.cloud:
+                        tasks.start_soon(self._forward_labels, self._settings.cloud, keeper)
+                    if telemetry:
+                        tasks.start_soon(telemetry.run)
+                    await self._stop_requested.wait()
+                    await self._stop(server, pipeline, telemetry)
+                    tasks.cancel_scope.cancel()
         _log.info("stopped")
+
+    async def _stop(self, server: HttpServer, pipeline: Pipeline, telemetry: Telemetry | None) -> None:
+        _log.info("stopping: draining for at most %d ms", self._settings.http.drain_ms)
+        pipeline.admission.close()
+        await server.stop()
+        if pipeline.auditor:
+            await pipeline.auditor.drain(_AUDIT_DRAIN_S)
+        if telemetry:
+            with anyio.move_on_after(_FAREWELL_TIMEOUT_S):
+                await telemetry.farewell()
+
+    @asynccontextmanager
+    async def _open_keeper(
+        self, reporter: Reporter, memory: UnsavedAnswers, pipeline: Pipeline
+    ) -> AsyncIterator[StateKeeper]:
+        """The device's state; what earlier boots obeyed is obeyed again."""
+        settings, thread = self._settings, StateThread()
+        path = state_path(settings)
+        try:
+            file = await thread.run(
+                lambda: open_state(path, reporter.boot_id, settings.labels.remembered_answers, self._clock.unix_s())
+            )
+            for name, payload in (await thread.run(file.policies)).items():
+                if name in pipeline.lanes:
+                    pipeline.lanes[name].control.hear(payload)
+            async with StateKeeper(file, thread, reporter, memory) as keeper:
+                yield keeper
+        finally:
+            thread.close()
+
+    async def _forward_labels(self, settings: CloudSettings, keeper: StateKeeper) -> None:
+        async with GrpcCloudClient(settings) as client:
+            await LabelForwarder(client, keeper, self._clock, Backoff(1.0, 60.0), random.random).run()
+
+    def _desk(self, pipeline: Pipeline, keeper: StateKeeper) -> LabelDesk:
+        settings = self._settings
+        tells_cloud = settings.cloud is not None
+        return LabelDesk(pipeline.lanes, keeper, tells_cloud=tells_cloud, max_waiting=settings.labels.max_waiting)
+
+    def _reporter(self, pipeline: Pipeline) -> Reporter:
+        settings = self._settings
+        link = partial(_link_state, pipeline)
+        return Reporter(settings.device_id, uuid.uuid4().hex, settings.ring, pipeline.lanes, link, self._clock)
 
     async def _obey_signals(self, server: HttpServer) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -120,14 +183,30 @@ class Agent:
                     server.hurry()
                 self.request_stop()
 
-    def _telemetry(self, pipeline: Pipeline) -> Telemetry | None:
+    def _telemetry(self, reporter: Reporter, keeper: StateKeeper, pipeline: Pipeline) -> Telemetry | None:
         settings = self._settings
         if settings.broker is None:
             return None
-        boot_id = uuid.uuid4().hex
-        return Telemetry(
-            settings.device_id, boot_id, settings.broker, pipeline.lanes, lambda: _link_state(pipeline), self._clock
-        )
+        return Telemetry(settings.broker, settings.ring, reporter, keeper, pipeline.lanes, self._clock)
+
+
+def state_path(settings: AgentSettings) -> Path:
+    """Where the device's state lies: a file for each device, so that several may share a folder."""
+    return settings.state.data_dir / f"{settings.device_id}.sqlite"
+
+
+def _lane(model: EdgeModel, settings: AgentSettings, clock: Clock) -> Lane:
+    ledger = Ledger(clock, model.bundle.gate)
+    return Lane(model, ledger, GateControl(model, settings.audit.share, settings.budget))
+
+
+def _metrics_page(pipeline: Pipeline, keeper: StateKeeper, telemetry: Telemetry | None) -> MetricsPage:
+    return MetricsPage(
+        pipeline.lanes,
+        partial(_link_state, pipeline),
+        lambda: telemetry.is_connected if telemetry else None,
+        lambda: StateHealth(keeper.is_failing, keeper.waiting_labels),
+    )
 
 
 def _escalator(settings: CloudSettings, client: GrpcCloudClient, clock: Clock) -> Escalator:

@@ -8,11 +8,13 @@ from shared.errors import (
     DeadlineExpired,
     EngineError,
     InputError,
+    LabelContradicted,
     NotReady,
     Overloaded,
     RequestTooLarge,
     TandemError,
     UnknownModel,
+    UnknownRequest,
 )
 from shared.gate import GateDecision
 from shared.types import LabelScore, ModelIdentity, Outcome, Reason, RequestedRoute
@@ -90,6 +92,8 @@ class Refusal:
 
 _REFUSALS: tuple[tuple[type[TandemError], Refusal], ...] = (
     (UnknownModel, Refusal(404, "unknown_model", Outcome.REJECTED, Reason.BAD_INPUT)),
+    (UnknownRequest, Refusal(404, "unknown_request", Outcome.REJECTED, Reason.BAD_INPUT)),
+    (LabelContradicted, Refusal(409, "label_differs", Outcome.REJECTED, Reason.BAD_INPUT)),
     (RequestTooLarge, Refusal(413, "too_large", Outcome.REJECTED, Reason.BAD_INPUT)),
     (InputError, Refusal(422, "bad_input", Outcome.REJECTED, Reason.BAD_INPUT)),
     (Overloaded, Refusal(429, "overloaded", Outcome.REJECTED, Reason.OVERLOADED)),

@@ -44,6 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     from edge_agent.agent import Agent
     from edge_agent.config import load_agent_settings
     from shared.logs import set_up_logging
+    from shared.tracing import traced
 
     set_up_logging(options.log_level)
     settings = load_agent_settings(options.config)
@@ -51,7 +52,8 @@ def _run(options: argparse.Namespace) -> int:
     async def serve() -> None:
         await Agent(settings).run(_BEGAN_S)
 
-    _on_event_loop(serve())
+    with traced(settings.tracing, "tandem-edge", settings.device_id):
+        _on_event_loop(serve())
     return 0
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.errors import ConfigurationError, InputError
+from shared.gate import Risk
 from shared.listeners import host_and_port, require_protected, require_tls
 from shared.settings import Section, Settings, load_settings, resolve_beside
-from shared.types import checked_identifier
+from shared.tracing import TracingSettings
+from shared.types import DEFAULT_RING, checked_identifier
 
 
 class ModelSettings(Section):
@@ -67,26 +69,72 @@ class BrokerSettings(Section):
     telemetry_interval_ms: int = Field(2000, ge=100)
 
 
+class AuditSettings(Section):
+    """Which share of the kept answers the cloud is asked for as well, to measure the kept risk; 0 for none.
+
+    At most `max_in_flight` audits are under way at once; the cloud has `timeout_ms` for each.
+    """
+
+    share: float = Field(0.05, ge=0.0, le=1.0)
+    max_in_flight: int = Field(8, ge=1)
+    timeout_ms: int = Field(10_000, ge=1)
+
+
+class StateSettings(Section):
+    """The folder of the device's counters, its answers and the policies that it obeys."""
+
+    data_dir: Path = Path("tandem-agent")
+
+
+class LabelSettings(Section):
+    """True labels that come back: the newest `remembered_answers` can be named.
+
+    At most `max_waiting` labels wait for the cloud; further ones are refused with 429.
+    """
+
+    remembered_answers: int = Field(100_000, ge=1)
+    max_waiting: int = Field(10_000, ge=1)
+    max_list_items: int = Field(1000, ge=1)
+
+
+class BudgetSettings(Section):
+    """Over `offload_cap`, or when the cloud has no room, the gate may loosen as far as `loosest`.
+
+    `offload_cap` is a share of the accepted requests. `loosest` from risk to alpha, each of which the bundle's gate
+    must certify; without it nothing is loosened. Under a policy of the fleet's, the policy's own budget holds.
+    """
+
+    offload_cap: float | None = Field(None, ge=0.0, le=1.0)
+    loosest: dict[Risk, float] = Field(default_factory=dict)
+
+
 class AgentSettings(Settings):
     """The whole file. Without [cloud] the device answers all by itself; without [broker] it reports nothing.
 
-    `workers` texts are computed at once. Relative paths are meant from the file's folder.
+    `workers` texts are computed at once. `ring` names the devices that are told the same policies. Relative paths are
+    meant from the file's folder.
     """
 
     model_config = SettingsConfigDict(env_prefix="TANDEM_EDGE_")
 
     device_id: str
+    ring: str = DEFAULT_RING
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     workers: int = Field(1, ge=1, le=64)
     http: HttpSettings = HttpSettings()
     cloud: CloudSettings | None = None
     broker: BrokerSettings | None = None
+    audit: AuditSettings = AuditSettings()
+    state: StateSettings = StateSettings()
+    labels: LabelSettings = LabelSettings()
+    budget: BudgetSettings = BudgetSettings()
+    tracing: TracingSettings | None = None
 
-    @field_validator("device_id")
+    @field_validator("device_id", "ring")
     @classmethod
-    def _is_an_identifier(cls, value: str) -> str:
+    def _is_an_identifier(cls, value: str, info: ValidationInfo) -> str:
         try:
-            return checked_identifier("device_id", value)
+            return checked_identifier(str(info.field_name), value)
         except InputError as error:
             raise ValueError(str(error)) from error
 
@@ -122,4 +170,5 @@ def load_agent_settings(file: Path | None) -> AgentSettings:
     broker = settings.broker and settings.broker.model_copy(
         update={"password_file": beside(settings.broker.password_file), "ca_file": beside(settings.broker.ca_file)}
     )
-    return settings.model_copy(update={"models": models, "cloud": cloud, "broker": broker})
+    state = settings.state.model_copy(update={"data_dir": resolve_beside(file, settings.state.data_dir)})
+    return settings.model_copy(update={"models": models, "cloud": cloud, "broker": broker, "state": state})

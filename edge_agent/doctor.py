@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from shared.bundle import MANIFEST_NAME
 from shared.clock import Clock
-from shared.errors import BrokerError, CloudRefused, ConfigurationError, EscalationError, TandemError
+from shared.errors import (
+    BrokerError,
+    CloudRefused,
+    ConfigurationError,
+    EscalationError,
+    StorageError,
+    TandemError,
+)
 
 if TYPE_CHECKING:
     from edge_agent.config import AgentSettings, BrokerSettings, CloudSettings, ModelSettings
@@ -73,6 +81,7 @@ async def examine(config: Path, clock: Clock, *, cloud_timeout_s: float = 5.0) -
     checks.append(await _check_cloud(settings.cloud, names, cloud_timeout_s))
     checks.append(_check_clock(settings, clock))
     checks.append(_check_disk(settings))
+    checks.append(_check_state(settings))
     return checks
 
 
@@ -165,3 +174,20 @@ def _check_disk(settings: AgentSettings) -> Check:
     if free < largest + _ROOM_BESIDE_A_BUNDLE_BYTES:
         return Check("disk", Status.WARN, finding, "free some space, or the next model cannot be put beside this one")
     return Check("disk", Status.OK, finding)
+
+
+def _check_state(settings: AgentSettings) -> Check:
+    """Looks and changes nothing, so that an agent may be running."""
+    from edge_agent.agent import state_path
+    from edge_agent.state.file import describe_state
+
+    path = state_path(settings)
+    try:
+        finding = describe_state(path)
+    except StorageError as error:
+        return Check("state", Status.WARN, str(error), "the agent sets it aside at its next start and begins anew")
+    folder = next(folder for folder in path.parents if folder.exists())
+    if not os.access(folder, os.W_OK):
+        advice = "make it writable for the agent, or counters and labels are lost with every stop"
+        return Check("state", Status.FAIL, f"{folder} cannot be written", advice)
+    return Check("state", Status.OK, finding)

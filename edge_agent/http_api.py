@@ -12,21 +12,25 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edge_agent.config import HttpSettings
+from edge_agent.config import HttpSettings, LabelSettings
 from edge_agent.http_infer import InferEndpoint
+from edge_agent.http_labels import LabelsEndpoint
 from edge_agent.http_schema import openapi
+from edge_agent.labelling import LabelDesk
 from edge_agent.metrics import CONTENT_TYPE, MetricsPage
 from edge_agent.pipeline import Pipeline
 
 INFER_PATH = "/v1/infer"
+LABELS_PATH = "/v1/labels"
 _STATIC = Path(__file__).parent / "static"
 
 
 class HttpApi:
     """The ASGI application. It serves from the start, and answers once `open` has given it a pipeline."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, labels: LabelSettings | None = None) -> None:
         self._infer = InferEndpoint(settings)
+        self._labels = LabelsEndpoint(settings, labels or LabelSettings())
         self._metrics_page: MetricsPage | None = None
         self._pages = Starlette(
             routes=[
@@ -37,12 +41,14 @@ class HttpApi:
                 Route("/docs", partial(_static, "docs.html")),
                 Route("/docs.js", partial(_static, "docs.js")),
                 Route(INFER_PATH, self._infer, methods=["POST"]),
+                Route(LABELS_PATH, self._labels, methods=["POST"]),
             ]
         )
 
-    def open(self, pipeline: Pipeline, metrics: MetricsPage) -> None:
-        """Answer from now on."""
+    def open(self, pipeline: Pipeline, metrics: MetricsPage, desk: LabelDesk | None = None) -> None:
+        """Answer from now on, and take true labels where there is a `desk`."""
         self._infer.pipeline = pipeline
+        self._labels.desk = desk
         self._metrics_page = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,7 +17,9 @@ from edge_agent.answers import Json, error_json, refusal_of
 from edge_agent.config import HttpSettings
 from edge_agent.http_schema import parse_item
 from edge_agent.pipeline import Pipeline
+from edge_agent.request_spans import answer_span, request_span, tell_of
 from shared.errors import InputError, NotReady, Overloaded, RequestTooLarge, TandemError
+from shared.tracing import TRACING, UNTRACED
 
 _log = logging.getLogger(__name__)
 _BODY_TIMEOUT_S = 30.0
@@ -54,17 +56,18 @@ class InferEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; says nothing to a client that has hung up."""
         if self.pipeline is None:
-            await _refused(NotReady("the models are being loaded")).send(send)
+            await refused(NotReady("the models are being loaded")).send(send)
             return
         try:
-            content = _parse(await _read_body(scope, receive, self._settings.max_body_bytes))
+            content = parse_json(await read_body(scope, receive, self._settings.max_body_bytes))
         except ClientGone:
             return
         except InputError as error:
             self.pipeline.reject_unreadable()
-            await _refused(error).send(send)
+            await refused(error).send(send)
             return
-        reply = await _unless_disconnected(receive, self._answer(self.pipeline, content))
+        with request_span(scope) if TRACING.is_on else UNTRACED:
+            reply = await _unless_disconnected(receive, self._answer(self.pipeline, content))
         if reply:
             await reply.send(send)
 
@@ -77,7 +80,7 @@ class InferEndpoint:
         limit = self._settings.max_list_items
         if len(items) > limit:
             pipeline.reject_unreadable()
-            return _refused(RequestTooLarge(f"the list has {len(items)} items, at most {limit} are taken"))
+            return refused(RequestTooLarge(f"the list has {len(items)} items, at most {limit} are taken"))
         replies: list[Json] = [{} for _ in items]
 
         async def answer(position: int) -> None:
@@ -98,14 +101,19 @@ async def _answer_one(pipeline: Pipeline, item: object) -> Reply:
         request = parse_item(item)
     except InputError as error:
         pipeline.reject_unreadable(_text_or_none(fields.get("model")))
-        return _refused(error, request_id)
+        return refused(error, request_id)
     try:
-        return Reply(200, (await pipeline.answer(request)).to_json())
+        with answer_span(request) if TRACING.is_on else UNTRACED:
+            answer = await pipeline.answer(request)
+            if TRACING.is_on:
+                tell_of(answer)
+        return Reply(200, answer.to_json())
     except TandemError as error:
-        return _refused(error, request_id)
+        return refused(error, request_id)
 
 
-def _refused(error: TandemError, request_id: str | None = None) -> Reply:
+def refused(error: TandemError, request_id: str | None = None) -> Reply:
+    """What `error` is told as."""
     headers = {}
     if isinstance(error, Overloaded):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -117,8 +125,14 @@ def _refused(error: TandemError, request_id: str | None = None) -> Reply:
     return Reply(status, error_json(error, request_id), headers)
 
 
-async def _read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """Raises: RequestTooLarge: more than `limit_bytes`, said or sent. InputError: it does not arrive. ClientGone."""
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestTooLarge: it has more than `limit_bytes`, said or sent.
+        InputError: it does not arrive.
+        ClientGone: the client hung up.
+    """
     too_large = RequestTooLarge(f"the body has more than {limit_bytes} bytes")
     said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if said.isdigit() and int(said) > limit_bytes:
@@ -138,7 +152,8 @@ async def _read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     raise InputError(f"the body did not arrive within {_BODY_TIMEOUT_S:g} s")
 
 
-def _parse(body: bytes) -> object:
+def parse_json(body: bytes) -> object:
+    """Raises: InputError: it is not JSON."""
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:

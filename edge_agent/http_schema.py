@@ -1,4 +1,4 @@
-"""What `/v1/infer` takes and gives, and the OpenAPI document that says so.
+"""What `/v1/infer` and `/v1/labels` take and give, and the OpenAPI document that says so.
 
 Requests are checked against these models. Answers are written as plain dicts, which costs less; tests hold
 them to the models.
@@ -6,18 +6,21 @@ them to the models.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from edge_agent.answers import InferenceRequest
+from edge_agent.labelling import LabelClaim
 from shared import __version__
 from shared.codec import MAX_REQUEST_ID_CHARACTERS
 from shared.errors import InputError
 from shared.types import RequestedRoute
 
 Schema = dict[str, object]
+_Body = TypeVar("_Body", bound=BaseModel)
+MAX_LABEL_CHARACTERS = 256
 
 
 class InferBody(BaseModel):
@@ -33,6 +36,18 @@ class InferBody(BaseModel):
     route: Literal["auto", "edge", "cloud"] = Field("auto", description="auto: the gate decides.")
     deadline_ms: int | None = Field(None, ge=1, le=600_000, description="From arrival to answer.")
     top_k: int = Field(3, ge=1, le=1000, description="How many labels to list.")
+
+
+class LabelBody(BaseModel):
+    """The true label of an earlier request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    request_id: str = Field(min_length=1, max_length=MAX_REQUEST_ID_CHARACTERS, description="As the answer said it.")
+    label: str = Field(
+        min_length=1, max_length=MAX_LABEL_CHARACTERS, description="One of the model's, or another: out of its scope."
+    )
+    model: str | None = Field(None, description="Which model answered; only needed where several did.")
 
 
 class _Answer(BaseModel):
@@ -89,6 +104,18 @@ class AnswerBody(_Answer):
     timings_ms: TimingsBody
 
 
+class LabelReceiptBody(_Answer):
+    """What the device had answered itself. `taken` false: this label was told before; `kept`: its gate was sure."""
+
+    request_id: str
+    model: str
+    taken: bool
+    label: str
+    edge_label: str
+    kept: bool
+    agrees: bool
+
+
 class FaultBody(_Answer):
     """What went wrong: a code for programs and a message for people."""
 
@@ -111,23 +138,37 @@ def parse_item(item: object) -> InferenceRequest:
     Raises:
         InputError: it is not as `InferBody` says; the text names the fields.
     """
+    body = _validated(InferBody, item)
+    return InferenceRequest(
+        body.text, body.model, body.request_id, RequestedRoute(body.route), body.deadline_ms, body.top_k
+    )
+
+
+def parse_claim(item: object) -> LabelClaim:
+    """One true label from parsed JSON.
+
+    Raises:
+        InputError: it is not as `LabelBody` says; the text names the fields.
+    """
+    body = _validated(LabelBody, item)
+    return LabelClaim(body.request_id, body.label, body.model)
+
+
+def _validated(kind: type[_Body], item: object) -> _Body:
     try:
-        body = InferBody.model_validate(item)
+        return kind.model_validate(item)
     except ValidationError as error:
         faults = [
             f"{'.'.join(str(part) for part in fault['loc']) or 'the request'}: {_problem(fault['type'], fault['msg'])}"
             for fault in error.errors(include_url=False, include_input=False)
         ]
         raise InputError("; ".join(faults)) from error
-    return InferenceRequest(
-        body.text, body.model, body.request_id, RequestedRoute(body.route), body.deadline_ms, body.top_k
-    )
 
 
 def openapi() -> Schema:
     """The OpenAPI 3.1 document of the agent's HTTP interface."""
     _, definitions = models_json_schema(
-        [(InferBody, "validation"), (AnswerBody, "validation"), (ErrorBody, "validation")],
+        [(body, "validation") for body in (InferBody, AnswerBody, LabelBody, LabelReceiptBody, ErrorBody)],
         ref_template="#/components/schemas/{model}",
     )
     return {
@@ -135,6 +176,7 @@ def openapi() -> Schema:
         "info": {"title": "Tandem edge agent", "version": __version__, "description": _DESCRIPTION},
         "paths": {
             "/v1/infer": {"post": _infer_operation()},
+            "/v1/labels": {"post": _labels_operation()},
             "/livez": {"get": _plain("The process runs", {"200": "It does."})},
             "/readyz": {"get": _plain("Requests are taken", {"200": "They are.", "503": "Starting or draining."})},
             "/metrics": {"get": _plain("Counts and latencies for Prometheus", {"200": "Prometheus text format."})},
@@ -157,6 +199,15 @@ _REFUSALS = {
     "504": "The deadline passed.",
 }
 
+_LABEL_REFUSALS = {
+    "404": "The request was not answered here, or is forgotten by now.",
+    "409": "Another true label was told for it before; the first one stands.",
+    "413": "The body, or the list, is too large.",
+    "422": "The label cannot be taken as it is; the message names the field.",
+    "429": "Too many labels wait for the cloud; the Retry-After header says when to come again.",
+    "503": "Starting, or the device's answers cannot be read.",
+}
+
 
 def _infer_operation() -> Schema:
     refusals = {status: _response(text, _ref("ErrorBody")) for status, text in _REFUSALS.items()}
@@ -166,6 +217,20 @@ def _infer_operation() -> Schema:
         "operationId": "infer",
         "requestBody": {"required": True, "content": _json(_one_or_list(_ref("InferBody"), _ref("InferBody")))},
         "responses": {"200": _response("The answer, or a list of them.", _one_or_list(_ref("AnswerBody"), answer))}
+        | refusals,
+    }
+
+
+def _labels_operation() -> Schema:
+    refusals = {status: _response(text, _ref("ErrorBody")) for status, text in _LABEL_REFUSALS.items()}
+    receipt: Schema = {"anyOf": [_ref("LabelReceiptBody"), _ref("ErrorBody")]}
+    return {
+        "summary": "Tell the true label of an earlier request, or a list of them",
+        "operationId": "labels",
+        "requestBody": {"required": True, "content": _json(_one_or_list(_ref("LabelBody"), _ref("LabelBody")))},
+        "responses": {
+            "200": _response("A receipt, or a list of them.", _one_or_list(_ref("LabelReceiptBody"), receipt))
+        }
         | refusals,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from edge_agent.accounting import LedgerSnapshot
 from edge_agent.escalation.breaker import BreakerState
+from edge_agent.gate_metrics import gate_metrics, judgement_metrics
 from edge_agent.pipeline import Lane
 from shared.histogram import BOUNDS_MS
 from shared.types import LatencyHistogram
@@ -25,16 +27,26 @@ _TOTALS = (
 )
 
 
+@dataclass(frozen=True)
+class StateHealth:
+    """Whether the device's state cannot be saved now, and how many true labels wait for the cloud."""
+
+    is_failing: bool
+    waiting_labels: int
+
+
 class MetricsPage(Collector):
-    """Every model's ledger, the link's breaker and the broker's connection, as one page."""
+    """Every model's ledger and gate, the links and the state, as one page. Nothing is told label by label."""
 
     def __init__(
         self,
         lanes: Mapping[str, Lane],
         breaker_state: Callable[[], BreakerState | None],
         broker_connected: Callable[[], bool | None],
+        state_health: Callable[[], StateHealth] | None = None,
     ) -> None:
         """The callables give None where there is no cloud, or no broker."""
+        self._state_health = state_health
         self._lanes = lanes
         self._breaker_state = breaker_state
         self._broker_connected = broker_connected
@@ -51,8 +63,11 @@ class MetricsPage(Collector):
         yield from _requests(snapshots)
         yield from _escalations(snapshots)
         yield _durations(snapshots)
+        yield from judgement_metrics(snapshots)
         yield self._models()
+        yield from gate_metrics(self._lanes)
         yield from self._links()
+        yield from self._state()
 
     def _models(self) -> Metric:
         info = InfoMetricFamily("tandem_model", "The models that this device runs.")
@@ -72,6 +87,16 @@ class MetricsPage(Collector):
         connected = self._broker_connected()
         if connected is not None:
             yield GaugeMetricFamily("tandem_broker_connected", "Whether the broker is connected.", float(connected))
+
+    def _state(self) -> Iterator[Metric]:
+        if self._state_health is not None:
+            health = self._state_health()
+            yield GaugeMetricFamily(
+                "tandem_state_failing", "1 while the state cannot be saved.", float(health.is_failing)
+            )
+            yield GaugeMetricFamily(
+                "tandem_true_labels_waiting", "True labels that wait for the cloud.", float(health.waiting_labels)
+            )
 
 
 def _requests(snapshots: Mapping[str, LedgerSnapshot]) -> Iterator[Metric]:

@@ -10,18 +10,28 @@ from numpy.typing import NDArray
 
 from edge_agent.engine import Engine
 from shared.bundle import Bundle
-from shared.errors import EngineError
+from shared.errors import EngineError, GateError
 from shared.gate import Gate, GateDecision, GateKeeper, Score, probabilities
+from shared.gate_policy import GateOrder
 from shared.text import TextEncoder
 from shared.types import LabelScore, ModelIdentity, Reason
 
 
 @dataclass(frozen=True)
 class EdgePrediction:
-    """The device's own answer. `confidence` is the best label's probability in [0, 1]; `top` is best first."""
+    """The device's own answer. `confidence` is the best label's probability in [0, 1]; `top` is best first.
+
+    `within_budget`: the gate escalates it, and as far as a budget may loosen the gate it would be kept.
+    """
 
     top: tuple[LabelScore, ...]
     decision: GateDecision
+    within_budget: bool = False
+
+    @property
+    def label(self) -> str:
+        """The label that the device answers."""
+        return self.top[0].label
 
     @property
     def confidence(self) -> float:
@@ -39,7 +49,8 @@ class EdgeModel:
         self.variant = variant
         self._encoder = encoder
         self._engine = engine
-        self._keeper = _keeper_of(bundle.gate)
+        self.gate_digest = bundle.gate.digest if bundle.gate else ""
+        self._keepers = _Keepers(_keeper_of(bundle.gate))
 
     @property
     def gate_score(self) -> str:
@@ -49,12 +60,23 @@ class EdgeModel:
     @property
     def gate_threshold(self) -> float | None:
         """The gate's threshold; None where everything is escalated."""
-        return self._keeper.threshold
+        return self._keepers.keeper.threshold
 
     @property
     def engine_description(self) -> str:
         """What computes."""
         return self._engine.description
+
+    def obey(self, order: GateOrder) -> None:
+        """Keep the gate as ordered from the next text on.
+
+        Raises:
+            GateError: the bundle brings no gate.
+        """
+        gate = self.bundle.gate
+        if gate is None:
+            raise GateError("the bundle brings no gate")
+        self._keepers = _Keepers(order.keeper(gate), order.loosened_keeper(gate))
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Token ids [tokens] of `text`.
@@ -71,10 +93,12 @@ class EdgeModel:
             EngineError: see `Engine.predict`; or the logits are not finite.
         """
         logits = self._engine.predict(token_ids)
-        chances, decision = self._keeper.judge(logits)
+        keepers = self._keepers
+        chances, decision = keepers.keeper.judge(logits)
         if not math.isfinite(decision.score):
             raise EngineError("the graph gave logits that are not finite")
-        return EdgePrediction(_best(self.labels, chances, top_k), decision)
+        within_budget = not decision.keep and keepers.loosened is not None and keepers.loosened.decide(logits).keep
+        return EdgePrediction(_best(self.labels, chances, top_k), decision, within_budget)
 
     def warm_up(self) -> None:
         """Answer one golden text, so that the first caller does not wait for buffers and caches.
@@ -111,6 +135,14 @@ class _EscalateAll:
     def judge(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], GateDecision]:
         chances = probabilities(logits[np.newaxis, :], 1.0)[0]
         return chances, GateDecision(False, float(chances.max()), None, Reason.UNCERTIFIED)
+
+
+@dataclass(frozen=True)
+class _Keepers:
+    """The gate as it holds, and as far as a budget may loosen it; swapped together."""
+
+    keeper: GateKeeper | _EscalateAll
+    loosened: GateKeeper | None = None
 
 
 def _keeper_of(gate: Gate | None) -> GateKeeper | _EscalateAll:

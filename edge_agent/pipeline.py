@@ -12,22 +12,26 @@ from numpy.typing import NDArray
 from edge_agent.accounting import Ledger, RequestTicket
 from edge_agent.admission import Admission
 from edge_agent.answers import InferenceAnswer, InferenceRequest, Timings, refusal_of
+from edge_agent.auditing import Auditor
 from edge_agent.compute import Computed, ComputePool
 from edge_agent.escalation.escalator import EscalationResult, Escalator
+from edge_agent.gate_control import GateControl
 from edge_agent.model import EdgeModel, EdgePrediction
+from edge_agent.state.answers import RememberedAnswer, UnsavedAnswers
 from shared.clock import Clock
 from shared.errors import TandemError, UnknownModel
-from shared.types import EscalationRequest, Outcome, Reason, RequestedRoute
+from shared.types import EscalationRequest, Outcome, Priority, Reason, RequestedRoute
 
 _NOT_ASKED = EscalationResult(None)
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One model with its ledger."""
+    """One model with its ledger, and what its gate obeys."""
 
     model: EdgeModel
     ledger: Ledger
+    control: GateControl
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,14 @@ class _Ending:
 
 
 class Pipeline:
-    """Answers requests, each by itself and each counted once. Without an escalator the device is alone."""
+    """Answers requests, each by itself and each counted once. Without an escalator the device is alone.
+
+    Every answer is put into `memory` and, where it was kept, offered to the `auditor`, once it is decided.
+    """
 
     def __init__(
         self,
-        models: Sequence[EdgeModel],
+        lanes: Sequence[Lane],
         pool: ComputePool,
         admission: Admission,
         clock: Clock,
@@ -65,8 +72,10 @@ class Pipeline:
         default_deadline_ms: int,
         escalator: Escalator | None = None,
         reserve_ms: int = 0,
+        auditor: Auditor | None = None,
+        memory: UnsavedAnswers | None = None,
     ) -> None:
-        self.lanes = {model.identity.name: Lane(model, Ledger(clock)) for model in models}
+        self.lanes = {lane.model.identity.name: lane for lane in lanes}
         self.escalator = escalator
         self.admission = admission
         self._first = next(iter(self.lanes.values()))
@@ -74,6 +83,8 @@ class Pipeline:
         self._clock = clock
         self._default_deadline_ms = default_deadline_ms
         self._reserve_s = reserve_ms / 1e3
+        self.auditor = auditor
+        self._memory = memory
 
     async def answer(self, request: InferenceRequest) -> InferenceAnswer:
         """Answer one request within its deadline.
@@ -89,11 +100,13 @@ class Pipeline:
                 lambda: model.predict(job.token_ids, request.top_k), job.deadline_s, model.identity.name
             )
             self.admission.observe(computed.compute_ms)
-            if not computed.value.decision.keep:
-                ticket.want_cloud()
-            ending = await self._keep_or_escalate(job, computed.value, ticket)
+            prediction = computed.value
+            ticket.predicted(prediction.label, prediction.decision.score, wanted=not prediction.decision.keep)
+            ending = await self._keep_or_escalate(job, prediction, ticket)
             ticket.settle(ending.outcome, ending.reason)
-            return self._answer_of(job, computed, ending)
+            answer = self._answer_of(job, computed, ending)
+        self._follow_up(job, prediction, ending)
+        return answer
 
     def reject_unreadable(self, model: str | None = None) -> None:
         """Count a request that could not be read; one that names no model here counts with the first's."""
@@ -122,7 +135,8 @@ class Pipeline:
         )
 
     async def _keep_or_escalate(self, job: _Job, prediction: EdgePrediction, ticket: RequestTicket) -> _Ending:
-        route, decision = job.request.route, prediction.decision
+        route, decision, budget = job.request.route, prediction.decision, job.lane.control.budget
+        budget.accepted()
         if route is RequestedRoute.EDGE:
             return _Ending(Outcome.EDGE, Reason.REQUESTED)
         if route is RequestedRoute.AUTO and decision.keep:
@@ -130,11 +144,40 @@ class Pipeline:
         why = Reason.REQUESTED if route is RequestedRoute.CLOUD else decision.reason
         if self.escalator is None:
             return _Ending(Outcome.DEGRADED, Reason.NO_CLOUD)
+        may_keep = route is RequestedRoute.AUTO and prediction.within_budget
+        if may_keep and (budget.is_over or self.escalator.is_pressed) and self.escalator.is_hopeful:
+            return _Ending(Outcome.EDGE, Reason.BUDGET)
+        if not decision.keep:
+            budget.escalated()
         budget_s = job.deadline_s - self._reserve_s - self._clock.monotonic_s()
         result = await self.escalator.escalate(ticket, _escalation(job, prediction, why), budget_s)
+        if result.refusal is Reason.CLOUD_OVERLOADED and may_keep and self.escalator.is_pressed:
+            return _Ending(Outcome.EDGE, Reason.BUDGET, result)
         if result.refusal is not None:
             return _Ending(Outcome.DEGRADED, result.refusal, result)
         return _Ending(Outcome.CLOUD, why, result)
+
+    def _follow_up(self, job: _Job, prediction: EdgePrediction, ending: _Ending) -> None:
+        kept = ending.reason is Reason.CONFIDENT
+        lane = job.lane
+        if self._memory is not None:
+            identity, decision = lane.model.identity, prediction.decision
+            self._memory.remember(
+                RememberedAnswer(
+                    job.request_id,
+                    identity.name,
+                    identity.version,
+                    lane.model.gate_digest,
+                    prediction.label,
+                    prediction.confidence,
+                    decision.score,
+                    kept,
+                    round(self._clock.unix_s() * 1e3),
+                )
+            )
+        if kept and self.auditor is not None and self.auditor.draws(lane.control.audit_share):
+            audit = _escalation(job, prediction, ending.reason, kept=True)
+            self.auditor.send(lane.ledger.judgements, audit)
 
     def _answer_of(self, job: _Job, computed: Computed[EdgePrediction], ending: _Ending) -> InferenceAnswer:
         cloud = ending.escalation.answer
@@ -158,15 +201,20 @@ class Pipeline:
         )
 
 
-def _escalation(job: _Job, prediction: EdgePrediction, why: Reason) -> EscalationRequest:
+def _escalation(job: _Job, prediction: EdgePrediction, why: Reason, *, kept: bool = False) -> EscalationRequest:
+    """`kept`: an audit, for which the best label is enough."""
     identity = job.lane.model.identity
     return EscalationRequest(
         request_id=job.request_id,
         model=identity.name,
         text=job.request.text,
-        top_k=job.request.top_k,
+        top_k=1 if kept else job.request.top_k,
+        priority=Priority.AUDIT if kept else Priority.INTERACTIVE,
         edge_model_version=identity.version,
-        edge_label=prediction.top[0].label,
+        edge_label=prediction.label,
         edge_score=prediction.confidence,
         reason=why,
+        gate_score=prediction.decision.score,
+        gate_digest=job.lane.model.gate_digest,
+        kept=kept,
     )

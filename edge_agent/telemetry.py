@@ -1,4 +1,4 @@
-"""What the device tells the fleet over MQTT: that it is there, and each model's cumulative counts."""
+"""The device's link to the fleet over MQTT: presence and counts go out, policies of its ring come in."""
 
 from __future__ import annotations
 
@@ -8,46 +8,50 @@ from collections.abc import Awaitable, Callable, Mapping
 import anyio
 
 from edge_agent.config import BrokerSettings
-from edge_agent.escalation.breaker import BreakerState
 from edge_agent.pipeline import Lane
-from shared import __version__, topics
+from edge_agent.reporting import Reporter
+from edge_agent.state.keeper import StateKeeper
+from shared import topics
 from shared.clock import Clock
-from shared.codec import encode_presence, encode_telemetry
 from shared.errors import BrokerError
 from shared.mqtt import BrokerAddress, BrokerLink, Message
 from shared.secret_files import read_secret
-from shared.types import GateReport, ModelTelemetry, Presence
+from shared.tracing import TRACING, UNTRACED, Kind
 
 _log = logging.getLogger(__name__)
+_SAVE_PATIENCE_S = 5.0
 
 
 class Telemetry:
-    """Publishes presence and counts while `run` runs. Cumulative and retained, so a lost message loses nothing."""
+    """Publishes presence and counts while `run` runs. Cumulative and retained, so a lost message loses nothing.
+
+    At every connection the last words of earlier boots come first: whoever hears of the new boot has heard of them.
+    """
 
     def __init__(
         self,
-        device_id: str,
-        boot_id: str,
         settings: BrokerSettings,
+        ring: str,
+        reporter: Reporter,
+        keeper: StateKeeper,
         lanes: Mapping[str, Lane],
-        link_state: Callable[[], BreakerState | None],
         clock: Clock,
     ) -> None:
         """Raises: ConfigurationError: the password file cannot be read."""
-        self._device_id = device_id
-        self._boot_id = boot_id
-        self._lanes = lanes
-        self._link_state = link_state
+        self._device_id = reporter.device_id
+        self._reporter = reporter
+        self._keeper = keeper
         self._clock = clock
         self._interval_s = settings.telemetry_interval_ms / 1e3
-        self._began_s = clock.monotonic_s()
-        self._sequence = 0
+        self._policy_topics = {topics.policy(ring, name): lane.control for name, lane in lanes.items()}
         self._link = BrokerLink(
-            broker_address(device_id, settings),
-            device_id,
+            broker_address(self._device_id, settings),
+            self._device_id,
             clock,
-            will=Message(topics.presence(device_id), encode_presence(self._presence(online=False))),
+            will=Message(topics.presence(self._device_id), reporter.presence(online=False)),
+            subscriptions=tuple(self._policy_topics),
             on_connect=self._introduce,
+            on_message=self._hear,
         )
 
     @property
@@ -77,42 +81,27 @@ class Telemetry:
             _log.warning("telemetry not sent, the next one says it all again: %s", error)
 
     async def _introduce(self) -> None:
+        for word in self._keeper.last_words:
+            topic = topics.last_word(self._device_id, word.model, word.slot)
+            await self._link.publish(topic, word.payload, retain=True)
         await self._publish_presence(online=True)
         await self._report()
 
     async def _report(self) -> None:
-        for name, lane in self._lanes.items():
-            topic = topics.telemetry(self._device_id, name)
-            await self._link.publish(topic, encode_telemetry(self._telemetry(lane)), retain=True)
+        payloads: dict[str, bytes] = {}
+        with TRACING.span("report telemetry", kind=Kind.PRODUCER) if TRACING.is_on else UNTRACED:
+            with anyio.move_on_after(_SAVE_PATIENCE_S):
+                payloads = await self._keeper.save()
+            for name, payload in (payloads or self._reporter.payloads()).items():
+                await self._link.publish(topics.telemetry(self._device_id, name), payload, retain=True)
 
     async def _publish_presence(self, *, online: bool) -> None:
-        topic = topics.presence(self._device_id)
-        await self._link.publish(topic, encode_presence(self._presence(online=online)), retain=True)
+        await self._link.publish(topics.presence(self._device_id), self._reporter.presence(online=online), retain=True)
 
-    def _presence(self, *, online: bool) -> Presence:
-        return Presence(self._device_id, self._boot_id, online, self._unix_ms(), __version__)
-
-    def _telemetry(self, lane: Lane) -> ModelTelemetry:
-        snapshot = lane.ledger.snapshot()
-        state = self._link_state()
-        self._sequence += 1
-        return ModelTelemetry(
-            device_id=self._device_id,
-            boot_id=self._boot_id,
-            sequence=self._sequence,
-            sent_at_unix_ms=self._unix_ms(),
-            uptime_ms=round((self._clock.monotonic_s() - self._began_s) * 1e3),
-            model=lane.model.identity,
-            variant=lane.model.variant,
-            counters=snapshot.counters,
-            latency_by_outcome=snapshot.latency_by_outcome,
-            reasons=snapshot.reasons,
-            gate=GateReport(lane.model.gate_score, lane.model.gate_threshold),
-            cloud_link=state.value if state else "none",
-        )
-
-    def _unix_ms(self) -> int:
-        return round(self._clock.unix_s() * 1e3)
+    async def _hear(self, message: Message) -> None:
+        control = self._policy_topics.get(message.topic)
+        if control is not None:
+            control.hear(message.payload)
 
 
 def broker_address(device_id: str, settings: BrokerSettings) -> BrokerAddress:

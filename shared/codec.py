@@ -238,6 +238,7 @@ def encode_telemetry(telemetry: ModelTelemetry) -> bytes:
         label_steps=[fleet_pb2.StepCounts(**asdict(each)) for each in telemetry.label_steps],
         labels={label: fleet_pb2.LabelCounts(**asdict(counts)) for label, counts in telemetry.labels.items()},
         score_counts=telemetry.score_counts,
+        traceparent=telemetry.traceparent,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -274,6 +275,7 @@ def decode_telemetry(payload: bytes) -> ModelTelemetry:
         label_steps=_steps(message.label_steps),
         labels=_labels(message.labels),
         score_counts=tuple(message.score_counts),
+        traceparent=_printable("traceparent", message.traceparent, 64),
     )
 
 
@@ -304,6 +306,7 @@ def decode_policy(payload: bytes) -> GatePolicy:
         reason=_printable("reason", message.reason, 500),
         issued_by=_printable("issued_by", message.issued_by, 64),
         issued_at_unix_ms=message.issued_at_unix_ms,
+        traceparent=_printable("traceparent", message.traceparent, 64),
     )
 
 

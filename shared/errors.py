@@ -13,7 +13,9 @@ TandemError
 ├── InputError                the caller's request cannot be served as it is
 │   ├── UnknownModel          it names a model that is not here
 │   ├── RequestTooLarge       it has more bytes or items than are taken
-│   └── RequestIdReused       its id was used for another payload
+│   ├── RequestIdReused       its id was used for another payload
+│   ├── UnknownRequest        a label is for a request that nobody remembers
+│   └── LabelContradicted     another true label was told before
 ├── Unauthenticated           the caller does not show a valid credential
 ├── NotReady                  the process is starting or draining
 ├── MessageError              bytes from the wire are not a valid message
@@ -23,7 +25,8 @@ TandemError
 ├── MeasurementError          probes or a latency table cannot be used, or lack what is asked of them
 ├── BrokerError               the MQTT broker cannot be used
 ├── StorageError              the telemetry store cannot be used
-│   └── StoreTaken            another fleet service writes to it
+│   ├── StoreTaken            another fleet service writes to it
+│   └── StoreRefused          it takes nothing of what was to be written, now or later
 └── EscalationError           the cloud was asked and did not answer
     ├── CloudUnavailable
     ├── CloudTimedOut
@@ -96,6 +99,14 @@ class RequestIdReused(InputError):
     """The request's id was used for another payload."""
 
 
+class UnknownRequest(InputError):
+    """A true label is for a request that was never answered here, or is forgotten by now."""
+
+
+class LabelContradicted(InputError):
+    """Another true label was told for this request before; the first one stands."""
+
+
 class Unauthenticated(TandemError):
     """The caller does not show a valid credential."""
 
@@ -138,6 +149,10 @@ class StorageError(TandemError):
 
 class StoreTaken(StorageError):
     """Another fleet service has begun to write to this store; two would count twice."""
+
+
+class StoreRefused(StorageError):
+    """What was to be written does not fit the store; to try again is in vain."""
 
 
 class EscalationError(TandemError):

@@ -37,6 +37,13 @@ class Risk(str, Enum):
     JOINT = "joint"
 
 
+class Guarantee(str, Enum):
+    """How a promise is meant: with probability 1 - delta over the calibration data, or on average over them."""
+
+    PROBABILITY = "probability"
+    EXPECTATION = "expectation"
+
+
 @dataclass(frozen=True)
 class Shortfall(Document):
     """What is to be had where no threshold reaches alpha.
@@ -102,10 +109,21 @@ class ScoreHistogram(Document):
 
 
 @dataclass(frozen=True)
+class CurvePoint(Document):
+    """What a threshold, certified or not, keeps of the calibration samples, and the wrong among these."""
+
+    threshold: float
+    kept: int
+    errors: int
+
+
+@dataclass(frozen=True)
 class Certificate(Document):
     """With probability at least 1 - `delta` over `n` calibration samples, every step's promise holds.
 
-    Source: Learn then Test, arXiv 2110.01052. `data_digest` is the SHA-256 of the calibration data.
+    Source: Learn then Test, arXiv 2110.01052. Where `guarantee` is of the expectation, each step's risk is at most
+    its alpha on average over calibration data (Conformal risk control, arXiv 2208.02814), and `delta` is 1: no
+    probability is promised. `data_digest` is the SHA-256 of the calibration data, `curve` runs from strict to loose.
     """
 
     risk: Risk
@@ -115,6 +133,8 @@ class Certificate(Document):
     data: str
     data_digest: str
     code_version: str
+    guarantee: Guarantee = Guarantee.PROBABILITY
+    curve: tuple[CurvePoint, ...] = ()
 
     def step(self, alpha: float) -> CertifiedThreshold:
         """The step certified for `alpha`.
@@ -219,7 +239,7 @@ class GateKeeper:
     """
 
     def __init__(self, gate: Gate, *, least_threshold: float = -math.inf, escalates_all: bool = False) -> None:
-        self._score = SCORE_FUNCTIONS[gate.score]
+        self._score = _ROW_SCORES[gate.score]
         self._temperature = gate.temperature
         certified = None if escalates_all else gate.threshold()
         self.threshold = None if certified is None else max(certified, least_threshold)
@@ -231,17 +251,22 @@ class GateKeeper:
 
     def judge(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], GateDecision]:
         """The probabilities [labels] of one prediction from its logits [labels], and whether to keep it."""
-        row = logits[np.newaxis, :]
-        chances = probabilities(row, self._temperature)
-        score = float(self._score(row, self._temperature, chances)[0])
-        if self.threshold is None:
-            return chances[0], GateDecision(False, score, None, Reason.UNCERTIFIED)
+        scaled = logits.astype(np.float64)
+        scaled /= self._temperature
+        top = np.maximum.reduce(scaled)
+        scaled -= top
+        chances: NDArray[np.float64] = np.exp(scaled, out=scaled)
+        total = np.add.reduce(chances)
+        chances /= total
+        score = float(self._score(chances, self._temperature, top, total))
         threshold = self.threshold
+        if threshold is None:
+            return chances, GateDecision(False, score, None, Reason.UNCERTIFIED)
         if self._label_thresholds:
-            threshold = max(threshold, self._label_thresholds.get(int(chances[0].argmax()), threshold))
+            threshold = max(threshold, self._label_thresholds.get(int(logits.argmax()), threshold))
         keep = score >= threshold
         reason = Reason.CONFIDENT if keep else Reason.UNCERTAIN
-        return chances[0], GateDecision(keep, score, threshold if threshold < math.inf else None, reason)
+        return chances, GateDecision(keep, score, threshold if threshold < math.inf else None, reason)
 
 
 def probabilities(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -293,3 +318,42 @@ SCORE_FUNCTIONS: Mapping[Score, Callable[[NDArray[np.floating], float, _Matrix],
     Score.ENTROPY: _entropy,
     Score.ENERGY: _energy,
 }
+
+_Row = NDArray[np.float64]
+_TINY = np.finfo(np.float64).tiny
+_RowScore = Callable[[_Row, float, np.float64, np.float64], np.float64]
+
+
+def _row_max_probability(p: _Row, temperature: float, top: np.float64, total: np.float64) -> np.float64:
+    best: np.float64 = np.maximum.reduce(p)
+    return best
+
+
+def _row_margin(p: _Row, temperature: float, top: np.float64, total: np.float64) -> np.float64:
+    ordered = p.copy()
+    ordered.partition(-2)
+    margin: np.float64 = ordered[-1] - ordered[-2]
+    return margin
+
+
+def _row_entropy(p: _Row, temperature: float, top: np.float64, total: np.float64) -> np.float64:
+    terms = np.maximum(p, _TINY)
+    np.log(terms, out=terms)
+    terms *= p
+    negative: np.float64 = np.add.reduce(terms)
+    return negative
+
+
+def _row_energy(p: _Row, temperature: float, top: np.float64, total: np.float64) -> np.float64:
+    energy: np.float64 = temperature * (top + np.log(total))
+    return energy
+
+
+_ROW_SCORES: Mapping[Score, _RowScore] = {
+    Score.MAX_PROBABILITY: _row_max_probability,
+    Score.MARGIN: _row_margin,
+    Score.ENTROPY: _row_entropy,
+    Score.ENERGY: _row_energy,
+}
+"""The same for one prediction on the hot path, from its probabilities, its scaled logits' maximum and the sum of their
+exponentials, that maximum taken off."""

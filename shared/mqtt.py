@@ -1,4 +1,4 @@
-"""The one adapter for MQTT (aiomqtt over paho): a link that comes back by itself.
+"""The link to the MQTT broker that comes back by itself.
 
 Built on retained messages and QoS 1 of MQTT 3.1.1, so that any broker serves and nothing depends on a
 session that the broker or this process keeps. What must survive a lost link is published again by the
@@ -13,37 +13,14 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import aiomqtt
-
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import BrokerError, ConfigurationError
+from shared.mqtt_connection import BrokerAddress, Connection, open_connection
+from shared.mqtt_packets import Message
 
+__all__ = ["BrokerAddress", "BrokerLink", "BrokerStatistics", "Message", "check_broker"]
 _log = logging.getLogger(__name__)
-_QOS = 1
-_PUBLISH_TIMEOUT_S = 5.0
-_MAX_QUEUED_MESSAGES = 20_000
-
-
-@dataclass(frozen=True)
-class BrokerAddress:
-    """Where the broker is and who we are there. `ca_file` set means TLS."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-    ca_file: str | None = None
-    keepalive_s: int = 20
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message; `retained` says that it was published before we subscribed."""
-
-    topic: str
-    payload: bytes
-    retained: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +67,7 @@ class BrokerLink:
         self._on_message = on_message
         self._backoff = backoff or Backoff()
         self._tls_context = _tls_context(address)
-        self._client: aiomqtt.Client | None = None
+        self._connection: Connection | None = None
         self._connections = 0
         self._published = 0
         self._received = 0
@@ -103,7 +80,7 @@ class BrokerLink:
             connected_before = self._connections
             try:
                 await self._serve_one_connection()
-            except aiomqtt.MqttError as error:
+            except BrokerError as error:
                 self._last_error = str(error)
             failures = 1 if self._connections > connected_before else failures + 1
             delay_s = self._backoff.delay_s(failures, random.random)
@@ -122,57 +99,41 @@ class BrokerLink:
         Raises:
             BrokerError: not connected, or no acknowledgement within 5 s. Nothing is queued.
         """
-        if self._client is None:
+        if self._connection is None:
             raise BrokerError(f"the broker {self._address.host}:{self._address.port} is not connected")
         try:
-            await self._client.publish(topic, payload, qos=_QOS, retain=retain, timeout=_PUBLISH_TIMEOUT_S)
-        except aiomqtt.MqttError as error:
+            await self._connection.publish(topic, payload, retain=retain)
+        except BrokerError as error:
             raise BrokerError(f"the broker did not take the message: {error}") from error
         self._published += 1
 
     def statistics(self) -> BrokerStatistics:
         """What the link has done so far."""
         return BrokerStatistics(
-            self._client is not None, self._connections, self._published, self._received, self._last_error
+            self._connection is not None, self._connections, self._published, self._received, self._last_error
         )
 
     async def _serve_one_connection(self) -> None:
-        async with self._make_client() as client:
+        with await open_connection(self._address, self._client_id, self._tls_context, self._will) as connection:
             for subscription in self._subscriptions:
-                await client.subscribe(subscription, qos=_QOS)
-            self._client = client
+                await connection.subscribe(subscription)
+            self._connection = connection
             self._connections += 1
             _log.info("connected to broker %s:%d as %s", self._address.host, self._address.port, self._client_id)
             try:
-                await self._publish_newest_state()
-                async for message in client.messages:
-                    self._received += 1
-                    payload = message.payload if isinstance(message.payload, bytes) else b""
-                    await self._on_message(Message(str(message.topic), payload, message.retain))
+                await self._on_connect()
+                await self._hand_over(connection)
             finally:
-                self._client = None
+                self._connection = None
 
-    async def _publish_newest_state(self) -> None:
-        try:
-            await self._on_connect()
-        except BrokerError as error:
-            raise aiomqtt.MqttError(str(error)) from error
-
-    def _make_client(self) -> aiomqtt.Client:
-        address = self._address
-        will = self._will and aiomqtt.Will(self._will.topic, self._will.payload, qos=_QOS, retain=True)
-        return aiomqtt.Client(
-            address.host,
-            address.port,
-            username=address.username,
-            password=address.password,
-            identifier=self._client_id,
-            will=will or None,
-            keepalive=address.keepalive_s,
-            tls_context=self._tls_context,
-            timeout=_PUBLISH_TIMEOUT_S,
-            max_queued_incoming_messages=_MAX_QUEUED_MESSAGES,
-        )
+    async def _hand_over(self, connection: Connection) -> None:
+        """What was handled is acknowledged, a batch at a time: a slow user slows the broker down, and loses nothing."""
+        while True:
+            batch = await connection.next_batch()
+            for each in batch:
+                self._received += 1
+                await self._on_message(each.message)
+            connection.acknowledge(batch)
 
 
 async def check_broker(address: BrokerAddress, client_id: str) -> None:
@@ -182,18 +143,11 @@ async def check_broker(address: BrokerAddress, client_id: str) -> None:
         BrokerError: it is not there, or refuses us.
         ConfigurationError: the address's `ca_file` cannot be read.
     """
+    tls_context = _tls_context(address)
     try:
-        async with aiomqtt.Client(
-            address.host,
-            address.port,
-            username=address.username,
-            password=address.password,
-            identifier=client_id,
-            tls_context=_tls_context(address),
-            timeout=_PUBLISH_TIMEOUT_S,
-        ):
+        with await open_connection(address, client_id, tls_context):
             return
-    except (aiomqtt.MqttError, OSError) as error:
+    except BrokerError as error:
         raise BrokerError(f"the broker {address.host}:{address.port}: {error}") from error
 
 

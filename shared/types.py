@@ -249,6 +249,7 @@ class GatePolicy:
     reason: str = ""
     issued_by: str = ""
     issued_at_unix_ms: int = 0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,7 @@ class ModelTelemetry:
     label_steps: tuple[StepCounts, ...] = ()
     labels: dict[str, LabelCounts] = field(default_factory=dict)
     score_counts: tuple[int, ...] = ()
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import onnxruntime
+from hypothesis import settings
 from onnx import TensorProto, helper
+
+settings.register_profile("patient", deadline=None)
+"""No property fails because the machine is busy."""
 
 
 def pytest_configure() -> None:
@@ -16,3 +20,4 @@ def pytest_configure() -> None:
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "first", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    settings.load_profile("patient")

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Installs the broker and the browser that the tests talk to, where this user may; says what will be skipped where not.
+# Installs the broker, the browser and the rule checker that the tests talk to, where this user may; says what will be
+# skipped where not.
 set -u
 missing=""
 [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null 2>&1 || missing="$missing mosquitto"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 [ -z "$missing" ] && exit 0
 
 as_root=""
@@ -21,7 +23,9 @@ if ! command -v apt-get >/dev/null 2>&1; then
 fi
 echo "tests: installing$missing"
 $as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null || echo "tests: could not install$missing; tests that need them are skipped"
-if [ -d /run/systemd/system ] && echo "$missing" | grep -q mosquitto; then
-    $as_root systemctl disable --now mosquitto >/dev/null 2>&1 || true
-fi
+for service in mosquitto prometheus prometheus-node-exporter; do
+    if [ -d /run/systemd/system ] && echo "$missing" | grep -q "${service%%-*}"; then
+        $as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
+    fi
+done
 exit 0

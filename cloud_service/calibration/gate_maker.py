@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloud_service.calibration.learn_then_test import CertifiedStep, certify, choose_starts, share_delta
-from cloud_service.calibration.risk_curve import RiskCurve, ScoredSample, candidate_thresholds, measure
-from cloud_service.calibration.score_choice import choose_score, fit_temperature
-from shared.gate import Certificate, CertifiedThreshold, Gate, Risk, Score, score_values
+from cloud_service.calibration.certificates import Promise, certify_promise, curve_points, score_histogram
+from cloud_service.calibration.label_rules import CriticalLabel, label_rule, with_label_rules
+from cloud_service.calibration.predictions import Judged, Predictions
+from cloud_service.calibration.score_choice import choose_score, fit_temperature, least_score
+from shared.gate import Certificate, Gate, Guarantee, LabelRule, Risk
 
-FAVOURITE_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """One part's edge logits, float32 [n, labels], true labels and the full model's answers, int64 [n]."""
-
-    edge_logits: NDArray[np.float32]
-    label_ids: NDArray[np.int64]
-    full_answers: NDArray[np.int64]
-
-    def wrong(self, risk: Risk) -> NDArray[np.bool_]:
-        """Which edge answers count against `risk`, bool [n]."""
-        truth = self.label_ids if risk is Risk.KEPT_ERROR else self.full_answers
-        wrong: NDArray[np.bool_] = self.edge_logits.argmax(axis=1) != truth
-        return wrong
+__all__ = ["GatePlan", "Predictions", "Provenance", "make_gate"]
 
 
 @dataclass(frozen=True)
 class GatePlan:
-    """What to promise: the grid of alphas, delta for each risk, and the alpha in force for each risk at first."""
+    """What to promise: the grid of alphas, delta for each risk, and the alpha in force for each risk at first.
+
+    `critical` labels have an alpha each and a delta of their own. `joint_guarantee` is how the joint risk is meant.
+    """
 
     alphas: tuple[float, ...]
     delta: float
     in_force: dict[Risk, float]
+    critical: tuple[CriticalLabel, ...] = field(default=())
+    joint_guarantee: Guarantee = Guarantee.PROBABILITY
+
+    @property
+    def first_risk(self) -> Risk:
+        """By which score and label rules go: errors, unless only disagreement is promised."""
+        return Risk.KEPT_DISAGREEMENT if set(self.in_force) == {Risk.KEPT_DISAGREEMENT} else Risk.KEPT_ERROR
+
+    def promise(self, risk: Risk) -> Promise:
+        """What is promised of `risk`."""
+        guarantee = self.joint_guarantee if risk is Risk.JOINT else Guarantee.PROBABILITY
+        return Promise(risk, self.alphas, self.delta, self.in_force.get(risk, self.alphas[0]), guarantee)
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,13 @@ class Provenance:
 
 def make_gate(validation: Predictions, calibration: Predictions, plan: GatePlan, provenance: Provenance) -> Gate:
     """Fix temperature, score and the chains' starts on `validation`; certify thresholds on `calibration`."""
-    temperature = fit_temperature(validation.edge_logits, validation.label_ids)
-    wrong = validation.wrong(Risk.KEPT_ERROR)
-    score, _ = choose_score(validation.edge_logits, wrong, temperature, plan.alphas)
+    temperature = fit_temperature(validation.edge_logits, validation.truth(plan.first_risk))
+    score, _ = choose_score(validation.edge_logits, validation.wrong(plan.first_risk), temperature, plan.alphas)
+    least = least_score(score, calibration.edge_logits.shape[1])
+    tuned, tested = (Judged.of(part, score, temperature) for part in (validation, calibration))
+    rules = tuple(label_rule(tuned, tested, critical, plan.first_risk, plan.delta, least) for critical in plan.critical)
     certificates = [
-        _certificate(risk, validation, calibration, score, temperature, plan, provenance) for risk in plan.in_force
+        make_certificate(tuned, tested, plan.promise(risk), rules, least, provenance) for risk in plan.in_force
     ]
     return Gate(
         model_digest=provenance.model_digest,
@@ -66,65 +67,33 @@ def make_gate(validation: Predictions, calibration: Predictions, plan: GatePlan,
         temperature=temperature,
         in_force=dict(plan.in_force),
         certificates=tuple(certificates),
+        label_rules=rules,
+        score_histogram=score_histogram(tested),
     )
 
 
-def _certificate(
-    risk: Risk,
-    validation: Predictions,
-    calibration: Predictions,
-    score: Score,
-    temperature: float,
-    plan: GatePlan,
+def make_certificate(
+    tuned: Judged,
+    tested: Judged,
+    promise: Promise,
+    rules: tuple[LabelRule, ...],
+    least: float,
     provenance: Provenance,
 ) -> Certificate:
-    tuned = _scored(validation, risk, score, temperature)
-    tested = _scored(calibration, risk, score, temperature)
-    thresholds = candidate_thresholds(tuned.scores)
-    starts = choose_starts(measure(tuned, thresholds), plan.alphas, len(tested))
-    favourite = plan.in_force.get(risk, plan.alphas[0])
-    levels = share_delta(plan.alphas, plan.delta, favourite, FAVOURITE_SHARE)
-    curve = measure(tested, thresholds)
+    """Certify `promise` for the answers of labels without a rule; offload counts all answers."""
+    indices = [rule.index for rule in rules]
+    ruled = np.isin(tested.answers, indices)
+    others = tested.where(~ruled) if rules else tested
+    certified = certify_promise(tuned.where(~np.isin(tuned.answers, indices)), others, promise, least)
+    on_average = promise.guarantee is Guarantee.EXPECTATION
     return Certificate(
-        risk=risk,
-        delta=plan.delta,
-        n=len(tested),
-        steps=_steps(certify(curve, plan.alphas, starts, levels), curve, starts),
+        risk=promise.risk,
+        delta=1.0 if on_average else promise.delta,
+        n=len(others),
+        steps=tuple(with_label_rules(step, rules, tested, ruled) for step in certified.steps),
         data=provenance.data,
         data_digest=provenance.data_digest,
         code_version=provenance.code_version,
+        guarantee=promise.guarantee,
+        curve=curve_points(certified.curve),
     )
-
-
-def _scored(part: Predictions, risk: Risk, score: Score, temperature: float) -> ScoredSample:
-    return ScoredSample(score_values(part.edge_logits, score, temperature), part.wrong(risk))
-
-
-def _steps(
-    certified: Sequence[CertifiedStep], curve: RiskCurve, starts: Sequence[int]
-) -> tuple[CertifiedThreshold, ...]:
-    return tuple(
-        _threshold(step, curve) if step.index is not None else _uncertified(step, curve, start)
-        for step, start in zip(certified, starts, strict=True)
-    )
-
-
-def _threshold(step: CertifiedStep, curve: RiskCurve) -> CertifiedThreshold:
-    assert step.index is not None
-    return CertifiedThreshold(
-        alpha=step.alpha,
-        threshold=float(curve.thresholds[step.index]),
-        kept=int(curve.kept[step.index]),
-        errors=int(curve.errors[step.index]),
-        risk_bound=step.risk_bound,
-        expected_offload=float(curve.offload()[step.index]),
-    )
-
-
-def _uncertified(step: CertifiedStep, curve: RiskCurve, start: int) -> CertifiedThreshold:
-    kept, errors = int(curve.kept[start]), int(curve.errors[start])
-    reason = (
-        f"the likeliest threshold keeps {kept} of {curve.n} calibration samples, {errors} of them wrong: "
-        f"too many, or too few samples, to show a risk of at most {step.alpha:g}"
-    )
-    return CertifiedThreshold(step.alpha, None, 0, 0, 1.0, 1.0, reason)

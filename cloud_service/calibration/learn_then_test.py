@@ -1,8 +1,9 @@
 """Learn then Test (Angelopoulos et al., arXiv 2110.01052) for a gate's threshold and a whole grid of alphas.
 
-For each alpha there is a chain of hypotheses "the kept risk at threshold λ is over alpha", from strict to
-loose, tested in that order by exact binomial p-values until one is not rejected (fixed-sequence testing).
-The chain's start comes from other data: where a rejection looks likeliest.
+For each alpha there is a chain of hypotheses "the risk at threshold λ is over alpha", from strict to loose,
+tested in that order by exact binomial p-values until one is not rejected (fixed-sequence testing). The
+risk is the share of wrong answers among the kept ones, or of kept and wrong ones among all.
+The chain's start and all its thresholds come from other data.
 
 That holds for one alpha. For thresholds of the whole grid to hold *at once*, so that an operator may choose
 among them after looking, all chains form one graph of hypotheses (Bretz et al. 2009, doi 10.1002/sim.3495;
@@ -18,12 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloud_service.calibration.binomial import risk_p_values, risk_upper_bound
 from cloud_service.calibration.risk_curve import RiskCurve
 
-FloatArray = NDArray[np.float64]
+_PIECE = 512
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,6 @@ class CertifiedStep:
     index: int | None
     level: float
     risk_bound: float
-
-
-def choose_starts(curve: RiskCurve, alphas: Sequence[float], calibration_size: int) -> list[int]:
-    """For each alpha, the threshold whose rejection is likeliest, judged by data apart from calibration.
-
-    The counts are scaled to the calibration part's size, with one error more than was seen.
-    """
-    ratio = calibration_size / max(1, curve.n)
-    starts = []
-    for alpha in alphas:
-        p_values = risk_p_values((curve.errors + 1) * ratio, curve.kept * ratio, alpha)
-        starts.append(int(np.argmin(p_values)))
-    return starts
 
 
 def share_delta(alphas: Sequence[float], delta: float, favourite: float, favourite_share: float) -> list[float]:
@@ -70,8 +57,8 @@ def certify(
     `starts` and `levels` belong to `alphas` and must not depend on the data in `curve`.
 
     Returns:
-        One step an alpha, in the order of `alphas`. With probability at least 1 - sum(levels), the kept
-        risk of every threshold named is at most its alpha.
+        One step an alpha, in the order of `alphas`. With probability at least 1 - sum(levels), the risk
+        of every threshold named is at most its alpha.
     """
     steps: dict[float, CertifiedStep] = {}
     handed_on = 0.0
@@ -84,16 +71,21 @@ def certify(
 
 
 def _last_rejected(curve: RiskCurve, alpha: float, start: int, level: float) -> int | None:
-    p_values = risk_p_values(curve.errors[start:], curve.kept[start:], alpha)
-    failures = np.flatnonzero(p_values > level)
-    rejected = int(failures[0]) if len(failures) else len(p_values)
-    return start + rejected - 1 if rejected else None
+    """In pieces, as a chain seldom runs to its end and p-values take time."""
+    errors, trials, last = curve.errors, curve.trials, len(curve.thresholds)
+    for begin in range(start, last, _PIECE):
+        piece = slice(begin, min(begin + _PIECE, last))
+        failures = np.flatnonzero(risk_p_values(errors[piece], trials[piece], alpha) > level)
+        if len(failures):
+            found = begin + int(failures[0]) - 1
+            return found if found >= start else None
+    return last - 1 if start < last else None
 
 
 def _step(curve: RiskCurve, alpha: float, index: int | None, level: float) -> CertifiedStep:
     if index is None:
         return CertifiedStep(alpha, None, level, 1.0)
-    bound = float(risk_upper_bound(curve.errors[index], curve.kept[index], level))
+    bound = float(risk_upper_bound(curve.errors[index], curve.trials[index], level))
     return CertifiedStep(alpha, index, level, bound)
 
 

@@ -23,6 +23,7 @@ ERNIE_ROPE_THETA = 500_000.0
 Positive = Annotated[int, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+CriticalAlpha = Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["escalate"]
 
 
 class Section(BaseModel):
@@ -195,12 +196,16 @@ class CalibrationConfig(Section):
     alphas: tuple[float, ...] = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.10, 0.15, 0.20)
     error_alpha: float = 0.05  # in force at first
     disagreement_alpha: float = 0.05  # in force at first
+    critical: dict[str, CriticalAlpha] = {}  # labels whose answers keep an alpha of their own, or are never kept
 
     @model_validator(mode="after")
     def _in_force_is_on_the_grid(self) -> CalibrationConfig:
         for key in ("error_alpha", "disagreement_alpha"):
             if getattr(self, key) not in self.alphas:
                 raise ValueError(f"{key} must be one of alphas")
+        for label, alpha in self.critical.items():
+            if alpha != "escalate" and alpha > min(self.error_alpha, self.disagreement_alpha):
+                raise ValueError(f"the alpha of critical label {label!r} must not be over those in force")
         return self
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_service.calibration.gate_maker import GatePlan, Predictions, Provenance, make_gate
+from cloud_service.calibration.label_rules import critical_labels
 from cloud_service.compression.dataset import Questions
 from cloud_service.compression.durable import writing
 from cloud_service.compression.graphs.export import graph_source
@@ -132,6 +133,9 @@ def calibrate_gate(
             Risk.KEPT_ERROR: settings.error_alpha,
             Risk.KEPT_DISAGREEMENT: settings.disagreement_alpha,
         },
+        critical=critical_labels(
+            settings.critical, workshop.splits.labels, min(settings.error_alpha, settings.disagreement_alpha)
+        ),
     )
     provenance = Provenance(
         model_digest=edge_digest,

@@ -1,34 +1,36 @@
-"""From counts over time to the geometry of two charts. Pure.
+"""From counts over time to the geometry of charts. Pure.
 
 A chart is drawn in a field 1000 wide and 100 high, y downwards, which the page stretches; ticks are in percent.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cloud_service.dashboard.ranges import Range
-from cloud_service.dashboard.wording import count, percent
-from cloud_service.fleet.tally import NOTHING, Tally
+from cloud_service.dashboard.offload_statistics import Share
+from cloud_service.dashboard.ranges import DAY_S, Axis
+from cloud_service.dashboard.wording import count, milliseconds, percent
+from cloud_service.fleet.tally import NOTHING, Tally, p99_ms
 from shared.types import Outcome
 
 _WIDTH = 1000.0
 _HEIGHT = 100.0
 _GAP = 0.16
 _RATIO_CEILINGS = (0.05, 0.1, 0.2, 0.5, 1.0)
-_TICK_EVERY_S = {"5m": 60, "15m": 300, "1h": 900, "24h": 6 * 3600}
 STACK = (Outcome.EDGE, Outcome.CLOUD, Outcome.DEGRADED, Outcome.FAILED, Outcome.REJECTED)
 
 
 @dataclass(frozen=True)
 class Tick:
-    """`percent` from the left, or from the top. `unix_s` on the time axis."""
+    """`percent` from the left, or from the top. `unix_s` on the time axis, written as `style` says: minutes or day."""
 
     percent: float
     text: str = ""
     unix_s: int = 0
+    style: str = "minutes"
 
 
 @dataclass(frozen=True)
@@ -59,46 +61,105 @@ class Chart:
     is_empty: bool
 
 
+def points_json(chart: Chart) -> str:
+    """[[begins_s, ends_s, text], …] for the page's script."""
+    points = [[each.begins_s, each.ends_s, each.text] for each in chart.points]
+    return json.dumps(points, ensure_ascii=False, separators=(",", ":"))
+
+
 def ratio_of(tally: Tally) -> float | None:
     """The offload ratio; None where nothing was accepted."""
     counters = tally.counters
     return counters.wanted / counters.accepted if counters.accepted > 0 else None
 
 
-def offload_chart(shown: Range, since_s: int, tallies: Mapping[int, Tally]) -> Chart:
+def offload_chart(axis: Axis, tallies: Mapping[int, Tally]) -> Chart:
     """The offload ratio over time; broken where nothing was accepted. `tallies` by begin of their bucket."""
-    starts = _starts(shown, since_s)
+    starts = axis.starts
     ratios = [ratio_of(tallies.get(start, NOTHING)) for start in starts]
     known = [ratio for ratio in ratios if ratio is not None]
-    highest = max(known, default=0.0)
-    ceiling = next((each for each in _RATIO_CEILINGS if each >= highest * 1.05), 1.0)
+    ceiling = _ratio_ceiling(max(known, default=0.0))
     line, area = _line_and_area([None if ratio is None else min(1.0, ratio / ceiling) for ratio in ratios])
     return Chart(
         (Shape("area", area), Shape("line", line)),
-        tuple(Tick((1 - share) * 100, percent(ceiling * share)) for share in (1.0, 0.5)),
-        _time_ticks(shown, starts),
-        _points(shown, starts, tallies, _offload_text),
+        _ratio_ticks(ceiling),
+        _time_ticks(axis),
+        _points(axis, tallies, _offload_text),
         not known,
     )
 
 
-def outcome_chart(shown: Range, since_s: int, tallies: Mapping[int, Tally]) -> Chart:
+def outcome_chart(axis: Axis, tallies: Mapping[int, Tally]) -> Chart:
     """How many requests ended how, stacked, for each bucket."""
-    starts = _starts(shown, since_s)
+    starts = axis.starts
     stacks = [_stack(tallies.get(start, NOTHING)) for start in starts]
     highest = max((sum(stack) for stack in stacks), default=0)
     ceiling = _nice_ceiling(highest)
     return Chart(
         tuple(Shape(outcome.value, _bars(stacks, place, ceiling)) for place, outcome in enumerate(STACK)),
         tuple(Tick((1 - share) * 100, count(round(ceiling * share))) for share in (1.0, 0.5)),
-        _time_ticks(shown, starts),
-        _points(shown, starts, tallies, _outcome_text),
+        _time_ticks(axis),
+        _points(axis, tallies, _outcome_text),
         highest == 0,
     )
 
 
-def _starts(shown: Range, since_s: int) -> range:
-    return range(since_s, since_s + shown.span_s, shown.chart_width_s)
+@dataclass(frozen=True)
+class Line:
+    """One of several courses: `name` chooses its colour, `words` stand in the readout; parts and wholes by bucket."""
+
+    name: str
+    words: str
+    shares: Mapping[int, Share]
+
+
+def lines_chart(axis: Axis, lines: Sequence[Line], nothing: str) -> Chart:
+    """Several ratios over time, each broken where there is nothing; `nothing` is the readout of such a bucket."""
+    courses = [[_ratio_at(line, start) for start in axis.starts] for line in lines]
+    known = [ratio for course in courses for ratio in course if ratio is not None]
+    ceiling = _ratio_ceiling(max(known, default=0.0))
+    shapes = [
+        Shape(line.name, _line_and_area([None if ratio is None else min(1.0, ratio / ceiling) for ratio in course])[0])
+        for line, course in zip(lines, courses, strict=True)
+    ]
+    points = [Point(start, start + axis.width_s, _lines_text(lines, start) or nothing) for start in axis.starts]
+    return Chart(tuple(shapes), _ratio_ticks(ceiling), _time_ticks(axis), tuple(points), not known)
+
+
+def p99_chart(axis: Axis, tallies: Mapping[int, Tally]) -> Chart:
+    """The 99th percentile of latency over time; broken where no request ended."""
+    values = [p99_ms(tallies.get(start, NOTHING)) for start in axis.starts]
+    known = [value for value in values if value is not None]
+    ceiling = float(_nice_ceiling(math.ceil(max(known, default=1.0))))
+    line, area = _line_and_area([None if value is None else min(1.0, value / ceiling) for value in values])
+    ticks = tuple(Tick((1 - share) * 100, milliseconds(ceiling * share)) for share in (1.0, 0.5))
+    points = tuple(
+        Point(start, start + axis.width_s, "no request ended" if value is None else milliseconds(value))
+        for start, value in zip(axis.starts, values, strict=True)
+    )
+    return Chart((Shape("area", area), Shape("line", line)), ticks, _time_ticks(axis), points, not known)
+
+
+def _ratio_at(line: Line, start: int) -> float | None:
+    share = line.shares.get(start)
+    return share.ratio if share else None
+
+
+def _lines_text(lines: Sequence[Line], start: int) -> str:
+    told = []
+    for line in lines:
+        share = line.shares.get(start)
+        if share and share.ratio is not None:
+            told.append(f"{line.words} {percent(share.ratio)} ({count(share.part)} of {count(share.whole)})")
+    return "; ".join(told)
+
+
+def _ratio_ceiling(highest: float) -> float:
+    return next((each for each in _RATIO_CEILINGS if each >= highest * 1.05), 1.0)
+
+
+def _ratio_ticks(ceiling: float) -> tuple[Tick, ...]:
+    return tuple(Tick((1 - share) * 100, percent(ceiling * share)) for share in (1.0, 0.5))
 
 
 def _line_and_area(heights: Sequence[float | None]) -> tuple[str, str]:
@@ -151,19 +212,18 @@ def _nice_ceiling(highest: int) -> int:
     return next(digit * size for digit in (2, 4, 6, 8, 10) if digit * size >= highest)
 
 
-def _time_ticks(shown: Range, starts: range) -> tuple[Tick, ...]:
-    every_s = _TICK_EVERY_S[shown.key]
-    first = -(-starts.start // every_s) * every_s
-    span_s = starts.stop - starts.start
+def _time_ticks(axis: Axis) -> tuple[Tick, ...]:
+    every_s = axis.tick_every_s
+    first = -(-axis.since_s // every_s) * every_s
+    style = "day" if every_s >= DAY_S else "minutes"
     return tuple(
-        Tick((unix_s - starts.start) / span_s * 100, unix_s=unix_s) for unix_s in range(first, starts.stop, every_s)
+        Tick((unix_s - axis.since_s) / axis.span_s * 100, unix_s=unix_s, style=style)
+        for unix_s in range(first, axis.until_s, every_s)
     )
 
 
-def _points(
-    shown: Range, starts: range, tallies: Mapping[int, Tally], describe: Callable[[Tally], str]
-) -> tuple[Point, ...]:
-    return tuple(Point(start, start + shown.chart_width_s, describe(tallies.get(start, NOTHING))) for start in starts)
+def _points(axis: Axis, tallies: Mapping[int, Tally], describe: Callable[[Tally], str]) -> tuple[Point, ...]:
+    return tuple(Point(start, start + axis.width_s, describe(tallies.get(start, NOTHING))) for start in axis.starts)
 
 
 def _offload_text(tally: Tally) -> str:

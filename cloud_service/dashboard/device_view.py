@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from cloud_service.dashboard.chart import ratio_of
 from cloud_service.fleet.book import ModelState
 from cloud_service.fleet.reading import DeviceReading
-from cloud_service.fleet.tally import NOTHING, Tally, total
-from shared.histogram import quantile_ms
+from cloud_service.fleet.tally import NOTHING, p99_ms
 
 _LINK_WORDS = {"closed": "connected", "open": "cut off", "half_open": "trying again", "none": "no cloud set"}
 
@@ -62,14 +61,9 @@ def _row(device: DeviceReading, state: ModelState | None, seen_since_s: int) -> 
         accepted=tally.counters.accepted,
         wanted=tally.counters.wanted,
         offload_ratio=ratio_of(tally),
-        p99_ms=_p99_ms(tally),
+        p99_ms=p99_ms(tally),
         cloud_link=state.cloud_link if state else "",
         cloud_link_words=_LINK_WORDS.get(state.cloud_link, state.cloud_link) if state else "",
-        gate_score=state.gate_score if state else "",
-        gate_threshold=state.gate_threshold if state else None,
+        gate_score=state.gate.score if state else "",
+        gate_threshold=state.gate.threshold if state else None,
     )
-
-
-def _p99_ms(tally: Tally) -> float | None:
-    merged = total(Tally(latency={"all": histogram}) for histogram in tally.latency.values()).latency.get("all")
-    return quantile_ms(merged.dense(), 0.99) if merged else None

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cloud_service.dashboard.feed import Feed, Viewer
 from cloud_service.dashboard.pages import Regions
-from cloud_service.dashboard.ranges import Range
 from shared.errors import Overloaded
 
+Shown = TypeVar("Shown", contravariant=True)
 
-class EventStream(Response):
+
+class Viewer(Protocol):
+    """One who looks; see `cloud_service.dashboard.feed.Viewer`."""
+
+    async def next(self) -> Regions | None:
+        """The regions that changed since the last call; None when the server goes down."""
+        ...
+
+
+class Source(Protocol[Shown]):
+    """What can be looked at, by what is shown of it; see `cloud_service.dashboard.feed.Feed`."""
+
+    def viewer(self, shown: Shown) -> AbstractContextManager[Viewer]:
+        """Someone who looks, for as long as the `with` block lasts. Raises Overloaded."""
+        ...
+
+
+class EventStream(Response, Generic[Shown]):
     """Events `regions`, with JSON from element id to HTML, and `still` when nothing has changed for a while."""
 
-    def __init__(self, feed: Feed, shown: Range) -> None:
+    def __init__(self, feed: Source[Shown], shown: Shown) -> None:
         super().__init__(media_type="text/event-stream")
         del self.headers["content-length"]
         self._feed = feed

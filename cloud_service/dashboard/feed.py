@@ -15,6 +15,7 @@ from typing import Protocol
 import anyio
 from anyio import CapacityLimiter, to_thread
 
+from cloud_service.dashboard.navigation import NO_FRAME, Frame
 from cloud_service.dashboard.notices import STALE_AFTER_S, unreadable
 from cloud_service.dashboard.pages import Pages, Regions
 from cloud_service.dashboard.ranges import RANGES, Range, question
@@ -25,7 +26,7 @@ from shared.errors import Overloaded, StorageError
 
 _log = logging.getLogger(__name__)
 MAX_VIEWERS = 256
-DEVICE_LIMIT = 100
+DEVICE_LIMIT = 20
 _STILL_AFTER_S = 3.0
 _REST_PER_WORK = 9.0
 
@@ -78,11 +79,11 @@ class Feed:
             spent_s = self._clock.monotonic_s() - began_s
             await self._clock.sleep(max(self._refresh_s - spent_s, _REST_PER_WORK * spent_s))
 
-    async def page(self, shown: Range) -> str:
-        """The whole page, not older than a refresh."""
+    async def page(self, shown: Range, frame: Frame = NO_FRAME) -> str:
+        """The whole page in its frame, not older than a refresh."""
         channel = await self.fresh(self._channels[shown.key])
         assert channel.view is not None  # `fresh` has set it
-        return self._pages.page(channel.view, channel.regions)
+        return self._pages.page(channel.view, channel.regions, frame)
 
     @contextmanager
     def viewer(self, shown: Range) -> Iterator[Viewer]:

@@ -1,7 +1,8 @@
 """From what the store says to what the page shows. Pure.
 
-Every sum shown obeys received = accepted + rejected, accepted = edge + cloud + degraded + failed + in flight, and
-attempted = served + failed + timed out + in flight. Within a stretch of time "in flight" is the change over it.
+Every sum shown obeys received = accepted + rejected, accepted = edge + cloud + degraded + failed + in flight,
+attempted = served + failed + timed out + in flight, and, of audits, chosen = agreed + disagreed + failed + in flight.
+Within a stretch of time "in flight" is the change over it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from cloud_service.dashboard.chart import STACK, Chart, offload_chart, outcome_chart, ratio_of
 from cloud_service.dashboard.device_view import DeviceRow, device_rows
 from cloud_service.dashboard.notices import Notice, notices_of
-from cloud_service.dashboard.ranges import Range
-from cloud_service.fleet.reading import DeviceCounts, FleetReading, Question
+from cloud_service.dashboard.ranges import Range, axis_of
+from cloud_service.dashboard.risk_choices import figures_at
+from cloud_service.fleet.reading import DeviceCounts, FleetReading, GateGlance, Question
 from cloud_service.fleet.tally import Tally, total
+from cloud_service.watch.records import GateAlarm
 from shared.histogram import quantile_ms
-from shared.types import RequestCounters
+from shared.types import AuditCounts, RequestCounters
 
 _REQUEST_ROWS = (
     ("received", "Received", ""),
@@ -33,6 +36,13 @@ _CALL_ROWS = (
     ("call_failed", "Failed", "attempted"),
     ("timed_out", "Timed out", "attempted"),
     ("calls_in_flight", "In flight", ""),
+)
+_AUDIT_ROWS = (
+    ("chosen", "Chosen", ""),
+    ("agreed", "Agreed", "chosen"),
+    ("disagreed", "Disagreed", "chosen"),
+    ("failed", "Failed", "chosen"),
+    ("in_flight", "In flight", ""),
 )
 _IN_FLIGHT = frozenset({"in_flight", "calls_in_flight"})
 
@@ -84,6 +94,45 @@ class ReasonRow:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """The share of cloud compute that was not needed, in requests; None where nothing was accepted."""
+
+    wanted: int
+    audits: int
+    accepted: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Against all requests in the cloud."""
+        return 1 - (self.wanted + self.audits) / self.accepted if self.accepted > 0 else None
+
+
+@dataclass(frozen=True)
+class RiskRow:
+    """Kept disagreement of one model version in one ring, with its time-uniform interval, and its offload.
+
+    `alpha`: what is promised, None: nothing. `expected_offload` is the certificate's for the threshold in force.
+    """
+
+    model: str
+    model_version: str
+    ring: str
+    judged: int
+    wrong: int
+    lower: float
+    upper: float
+    alpha: float | None
+    state: str
+    offload: Ratio
+    expected_offload: float | None
+
+    @property
+    def risk(self) -> float | None:
+        """The estimate; None where nothing was audited."""
+        return self.wrong / self.judged if self.judged else None
+
+
+@dataclass(frozen=True)
 class Overview:
     """Everything on the page; `devices` are at most `device_limit`. Times in seconds since 1970-01-01 UTC."""
 
@@ -98,6 +147,10 @@ class Overview:
     requests: tuple[CountRow, ...]
     stack: tuple[CountRow, ...]
     calls: tuple[CountRow, ...]
+    audits: tuple[CountRow, ...]
+    saved: Saved
+    risks: tuple[RiskRow, ...]
+    alarms: tuple[GateAlarm, ...]
     latency: tuple[LatencyRow, ...]
     reasons: tuple[ReasonRow, ...]
     device_counts: DeviceCounts
@@ -130,13 +183,17 @@ def overview(shown: Range, asked: Question, reading: FleetReading | None, now_s:
         requests=requests,
         stack=tuple(row for outcome in STACK for row in requests if row.key == outcome.value),
         calls=_count_rows(_CALL_ROWS, shown_counters, all_counters, told.calls_in_flight),
+        audits=_audit_rows(told.figures.audits, told.all_time.audits),
+        saved=Saved(shown_counters.wanted, told.figures.audits.chosen, shown_counters.accepted),
+        risks=tuple(_risk_row(glance) for glance in told.glances),
+        alarms=told.alarms,
         latency=_latency_rows(told.figures),
         reasons=_reason_rows(told.figures),
         device_counts=told.device_counts,
         devices=device_rows(told.devices, asked.seen_since_s),
         device_limit=asked.device_limit,
-        offload_chart=offload_chart(shown, asked.chart_since_s, told.chart),
-        outcome_chart=outcome_chart(shown, asked.chart_since_s, told.chart),
+        offload_chart=offload_chart(axis_of(shown, asked.chart_since_s), told.chart),
+        outcome_chart=outcome_chart(axis_of(shown, asked.chart_since_s), told.chart),
     )
 
 
@@ -167,6 +224,33 @@ def _count_row(
         whole,
         is_change=key in _IN_FLIGHT,
         unknown=max(0, everything - live) if key in _IN_FLIGHT else 0,
+    )
+
+
+def _audit_rows(shown: AuditCounts, all_time: AuditCounts) -> tuple[CountRow, ...]:
+    rows = []
+    for key, label, whole in _AUDIT_ROWS:
+        value, everything = int(getattr(shown, key)), int(getattr(all_time, key))
+        share = value / shown.chosen if whole and shown.chosen > 0 else None
+        rows.append(CountRow(f"audits_{key}", label, value, everything, share, whole, is_change=key in _IN_FLIGHT))
+    return tuple(rows)
+
+
+def _risk_row(glance: GateGlance) -> RiskRow:
+    watch, named = glance.watch, glance.watch.key.gate
+    offload = Ratio(glance.wanted, glance.accepted, glance.wanted / glance.accepted if glance.accepted > 0 else None)
+    return RiskRow(
+        model=named.model,
+        model_version=named.model_version,
+        ring=named.ring,
+        judged=watch.judged,
+        wrong=watch.wrong,
+        lower=watch.lower,
+        upper=watch.upper,
+        alpha=watch.alpha,
+        state=watch.state.value,
+        offload=offload,
+        expected_offload=figures_at(glance.gate, watch.threshold, 0.0).offload if glance.gate else None,
     )
 
 

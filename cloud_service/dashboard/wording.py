@@ -38,6 +38,23 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.{digits}f} ms"
 
 
+def percentage_points(difference: float) -> str:
+    """A difference of two ratios: `+1.2 pp`, `−0.3 pp`; what is less than a tenth as `+0.02 pp`."""
+    points = difference * 100
+    digits = 1 if abs(points) >= 0.1 or points == 0 else 2
+    return f"{points:+.{digits}f} pp".replace("-", "−")
+
+
+def day_of(unix_s: int) -> str:
+    """UTC, as on an axis of days."""
+    return datetime.fromtimestamp(unix_s, timezone.utc).strftime("%m-%d")
+
+
+def utc_field(unix_s: int) -> str:
+    """UTC, as a form's field for a moment has it: `2026-11-23T14:03`."""
+    return datetime.fromtimestamp(unix_s, timezone.utc).strftime("%Y-%m-%dT%H:%M")
+
+
 def duration(seconds: int) -> str:
     """`45 s`, `12 min`, `3 h`, `2 days`."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
@@ -66,5 +83,7 @@ def bucket_words(width_s: int) -> str:
     """A bucket's width after "each": `10 seconds`, `minute`, `10 minutes`."""
     if width_s < 60:
         return f"{width_s} seconds"
+    if width_s in (3600, 86_400):
+        return "hour" if width_s == 3600 else "day"
     minutes = width_s // 60
     return "minute" if minutes == 1 else f"{minutes} minutes"

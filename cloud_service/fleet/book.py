@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cloud_service.fleet.buckets import (
+    DAY_S,
     DEVICE_WIDTHS_S,
     FLEET_WIDTHS_S,
     WHOLE_FLEET,
@@ -19,11 +20,19 @@ from cloud_service.fleet.buckets import (
     Share,
     buckets_at,
 )
-from cloud_service.fleet.deltas import Series, Snapshot, increase
+from cloud_service.fleet.deltas import Series, Snapshot, Verdicts, further_verdicts, increase
 from cloud_service.fleet.inbox import Batch, HeardTelemetry
 from cloud_service.fleet.presence import DeviceState, after_presence, after_telemetry
 from cloud_service.fleet.tally import NOTHING, Tally, TallySum
+from cloud_service.watch.evidence import Evidence
+from cloud_service.watch.records import GateAlarm, GateKey, GateWatch, IssuedPolicy, WatchKey
 from shared.errors import MessageError
+from shared.topics import LAST_WORD_SLOTS
+from shared.types import DEFAULT_RING, GateReport
+
+_BOOTS_KEPT = 2 * (1 + LAST_WORD_SLOTS)
+"""Twice as many as the broker keeps words of, as they may be heard in another order than they began in."""
+_DEVICE_WIDTHS_BELOW_A_DAY_S = tuple(width_s for width_s in DEVICE_WIDTHS_S if width_s != DAY_S)
 
 
 @dataclass(frozen=True)
@@ -33,21 +42,28 @@ class ModelState:
     series: Series
     snapshot: Snapshot
     model_digest: str
-    gate_score: str
-    gate_threshold: float | None
+    gate: GateReport
     cloud_link: str
     heard_s: int
+    ring: str = DEFAULT_RING
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The rows that one transaction writes, each whole. `outdated` and `refused` count messages that change nothing."""
+    """The rows that one transaction writes, each whole. `outdated` and `refused` count messages that change nothing.
+
+    `evidence` is what the gates are judged by; `watches`, `alarms` and `policies` are what was concluded from it.
+    """
 
     devices: Mapping[str, DeviceState] = field(default_factory=dict)
     states: Mapping[Series, ModelState] = field(default_factory=dict)
     counts: Mapping[CountKey, Tally] = field(default_factory=dict)
     outdated: int = 0
     refused: int = 0
+    evidence: Mapping[GateKey, Evidence] = field(default_factory=dict)
+    watches: Mapping[WatchKey, GateWatch] = field(default_factory=dict)
+    alarms: tuple[GateAlarm, ...] = ()
+    policies: tuple[IssuedPolicy, ...] = ()
 
 
 class Book:
@@ -103,19 +119,20 @@ class Book:
         return self._counts[key.bucket].get(key, NOTHING)
 
     def forgettable(self, before_s: int) -> tuple[Series, ...]:
-        """Series of ended boots that were last heard before `before_s`, and were heard of no more since another came.
+        """Series of boots that ended long ago: last heard before `before_s`, and many boots of the device came since.
 
-        A running boot's are never forgotten. Nor is the newest of a device's model: the broker keeps its last message
-        for ever and says it again at every start, and a series that is not remembered counts from zero.
+        A running boot's are never forgotten. Nor are those of a device's newest boots: the broker keeps their last
+        messages for ever and says them again at every start, and a series that is not remembered counts from zero.
         """
-        newest: dict[tuple[str, str], int] = {}
+        boots: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         for series, state in self._states.items():
-            topic = (series.device_id, series.model)
-            newest[topic] = max(newest.get(topic, 0), state.heard_s)
+            heard = boots[(series.device_id, series.model)]
+            heard[series.boot_id] = max(heard.get(series.boot_id, 0), state.heard_s)
+        oldest_kept = {topic: _oldest_kept(heard) for topic, heard in boots.items()}
         return tuple(
             series
             for series, state in self._states.items()
-            if state.heard_s < min(before_s, newest[(series.device_id, series.model)]) and self._has_ended(series)
+            if state.heard_s < min(before_s, oldest_kept[(series.device_id, series.model)]) and self._has_ended(series)
         )
 
     def forget(self, forgotten: Iterable[Series]) -> None:
@@ -138,6 +155,7 @@ class _Plan:
         self._states: dict[Series, ModelState] = {}
         self._counts: dict[CountKey, Tally] = {}
         self._fleet: dict[Share, TallySum] = defaultdict(TallySum)
+        self._evidence: dict[GateKey, Evidence] = defaultdict(Evidence)
         self._outdated = 0
         self._refused = 0
 
@@ -161,28 +179,40 @@ class _Plan:
             return
         self._states[series] = _state_of(heard)
         self.put(
-            after_telemetry(
-                self.device(series.device_id), series.device_id, series.boot_id, heard.heard_s, retained=heard.retained
-            )
+            after_telemetry(self.device(series.device_id), heard.telemetry, heard.heard_s, retained=heard.retained)
         )
         if not grown.is_nothing:
-            self._count(series, grown)
+            self._count(series, heard.telemetry.ring, grown)
+        self._judge(heard, last.snapshot.verdicts if last else None, grown)
 
     def changes(self) -> Changes:
         for share, grown in self._fleet.items():
             self._add(share.keys(WHOLE_FLEET, FLEET_WIDTHS_S, self._now_s), grown.tally())
-        return Changes(self._devices, self._states, self._counts, self._outdated, self._refused)
+        return Changes(self._devices, self._states, self._counts, self._outdated, self._refused, self._evidence)
 
-    def _count(self, series: Series, grown: Tally) -> None:
+    def _count(self, series: Series, ring: str, grown: Tally) -> None:
         """The whole fleet's counts are added up first and booked once."""
-        share = Share(series.model, series.model_version, series.variant)
+        share = Share(series.model, series.model_version, series.variant, ring)
         self._fleet[share].add(grown)
-        self._add(share.keys(series.device_id, DEVICE_WIDTHS_S, self._now_s), grown)
+        self._add(share.keys(series.device_id, _DEVICE_WIDTHS_BELOW_A_DAY_S, self._now_s), grown.without_labels())
+        self._add(share.keys(series.device_id, (DAY_S,), self._now_s), grown)
+
+    def _judge(self, heard: HeardTelemetry, last: Verdicts | None, grown: Tally) -> None:
+        told, found = heard.telemetry, further_verdicts(last, heard.snapshot.verdicts)
+        if not told.gate.digest or not (found.audits or found.labels or found.scores):
+            return
+        key = GateKey(told.model.name, told.model.version, told.gate.digest, told.ring)
+        self._evidence[key].add(told.gate.threshold, found.audits, found.labels, found.scores, grown.labels)
 
     def _add(self, keys: Iterable[CountKey], grown: Tally) -> None:
         for key in keys:
             before = self._counts.get(key)
             self._counts[key] = (self._book.tally(key) if before is None else before) + grown
+
+
+def _oldest_kept(heard_s_by_boot: Mapping[str, int]) -> int:
+    """When the oldest of the boots was heard whose words the broker may still have."""
+    return sorted(heard_s_by_boot.values(), reverse=True)[:_BOOTS_KEPT][-1]
 
 
 def _state_of(heard: HeardTelemetry) -> ModelState:
@@ -191,8 +221,8 @@ def _state_of(heard: HeardTelemetry) -> ModelState:
         heard.series,
         heard.snapshot,
         told.model.digest,
-        told.gate.score,
-        told.gate.threshold,
+        told.gate,
         told.cloud_link,
         heard.heard_s,
+        told.ring,
     )

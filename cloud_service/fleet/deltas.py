@@ -7,17 +7,27 @@ before began at zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 
-from cloud_service.fleet.tally import COUNTER_NAMES, Tally, counter_values, sparse
+from cloud_service.fleet.tally import (
+    AUDIT_NAMES,
+    COUNTER_NAMES,
+    Tally,
+    audit_values,
+    counter_values,
+    label_values,
+    sparse,
+)
 from shared.errors import MessageError
-from shared.types import ModelTelemetry
+from shared.types import ModelTelemetry, StepCounts
 
 MAX_COUNT = 2**48
 """No honest device counts as far; bounded, so that the sum over 30,000 devices still fits a 64-bit column."""
 
 _GAUGES = frozenset({"in_flight", "calls_in_flight"})
-_CUMULATIVE = tuple(index for index, name in enumerate(COUNTER_NAMES) if name not in _GAUGES)
+_cumulative_counters = attrgetter(*(name for name in COUNTER_NAMES if name not in _GAUGES))
+_cumulative_audits = attrgetter(*(name for name in AUDIT_NAMES if name not in _GAUGES))
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,26 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """What was found out about the kept answers of one gate (SHA-256 `gate_digest`), cumulative or an increase.
+
+    `audits` and `labels` count by the gate's certified thresholds, strict to loose; `scores` by the bins of its score
+    histogram.
+    """
+
+    gate_digest: str = ""
+    audits: tuple[StepCounts, ...] = ()
+    labels: tuple[StepCounts, ...] = ()
+    scores: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One series' cumulative counts at one moment; `sequence` orders the moments of one boot."""
 
     sequence: int
     tally: Tally
+    verdicts: Verdicts = field(default_factory=Verdicts)
 
 
 def series_of(telemetry: ModelTelemetry) -> Series:
@@ -57,11 +82,13 @@ def snapshot_of(telemetry: ModelTelemetry) -> Snapshot:
         telemetry.counters,
         {outcome: histogram for outcome, histogram in latency.items() if histogram.counts},
         {reason: count for reason, count in telemetry.reasons.items() if count},
+        telemetry.audits,
+        telemetry.labels,
     )
-    buckets = [count for histogram in latency.values() for count in histogram.counts.values()]
-    if max(telemetry.sequence, *counter_values(tally.counters), *buckets, *tally.reasons.values()) > MAX_COUNT:
+    verdicts = Verdicts(telemetry.gate.digest, telemetry.audit_steps, telemetry.label_steps, telemetry.score_counts)
+    if max(telemetry.sequence, _largest(tally), _largest_verdict(verdicts)) > MAX_COUNT:
         raise MessageError(f"device {telemetry.device_id}: a count is larger than {MAX_COUNT}")
-    return Snapshot(telemetry.sequence, tally)
+    return Snapshot(telemetry.sequence, tally, verdicts)
 
 
 def increase(last: Snapshot | None, new: Snapshot) -> Tally | None:
@@ -80,10 +107,60 @@ def increase(last: Snapshot | None, new: Snapshot) -> Tally | None:
     return grown
 
 
+def further_verdicts(last: Verdicts | None, new: Verdicts) -> Verdicts:
+    """What `new` adds to `last`. Another gate counts from zero, and so do steps of other thresholds or fewer counts."""
+    if last is None or last.gate_digest != new.gate_digest:
+        return new
+    return Verdicts(
+        new.gate_digest,
+        _further_steps(last.audits, new.audits),
+        _further_steps(last.labels, new.labels),
+        _further_scores(last.scores, new.scores),
+    )
+
+
+def _further_steps(last: tuple[StepCounts, ...], new: tuple[StepCounts, ...]) -> tuple[StepCounts, ...]:
+    if last == new:
+        return ()
+    if len(last) != len(new):
+        return new
+    grown = tuple(
+        StepCounts(now.threshold, now.judged - before.judged, now.wrong - before.wrong)
+        for before, now in zip(last, new, strict=True)
+    )
+    is_same = all(before.threshold == now.threshold for before, now in zip(last, new, strict=True))
+    return grown if is_same and all(step.wrong >= 0 and step.judged >= step.wrong for step in grown) else new
+
+
+def _further_scores(last: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
+    if last == new:
+        return ()
+    if len(last) != len(new):
+        return new
+    grown = tuple(now - before for before, now in zip(last, new, strict=True))
+    return grown if min(grown) >= 0 else new
+
+
+def _largest(tally: Tally) -> int:
+    counters: tuple[int, ...] = counter_values(tally.counters)
+    largest: int = max(max(counters), max(audit_values(tally.audits)), max(tally.reasons.values(), default=0))
+    for histogram in tally.latency.values():
+        largest = max(largest, max(histogram.counts.values()))
+    for counts in tally.labels.values():
+        largest = max(largest, max(label_values(counts)))
+    return largest
+
+
+def _largest_verdict(verdicts: Verdicts) -> int:
+    steps = (step.judged for step in (*verdicts.audits, *verdicts.labels))
+    return max((*steps, *verdicts.scores), default=0)
+
+
 def _shrinks(grown: Tally) -> bool:
-    values = counter_values(grown.counters)
     return (
-        any(values[index] < 0 for index in _CUMULATIVE)
-        or any(count < 0 for count in grown.reasons.values())
-        or any(count < 0 for histogram in grown.latency.values() for count in histogram.counts.values())
+        min(_cumulative_counters(grown.counters)) < 0
+        or min(_cumulative_audits(grown.audits)) < 0
+        or min(grown.reasons.values(), default=0) < 0
+        or any(min(histogram.counts.values()) < 0 for histogram in grown.latency.values())
+        or any(min(label_values(counts)) < 0 for counts in grown.labels.values())
     )

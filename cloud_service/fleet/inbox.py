@@ -7,6 +7,7 @@ version is another series, so the last word of the one before stays too.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from cloud_service.fleet.deltas import Series, Snapshot, series_of, snapshot_of
@@ -15,6 +16,7 @@ from shared.codec import decode_presence, decode_telemetry
 from shared.errors import MessageError
 from shared.mqtt import Message
 from shared.topics import DeviceTopic
+from shared.tracing import TRACING, UNTRACED, Kind
 from shared.types import ModelTelemetry, Presence
 
 MAX_PAYLOAD_BYTES = 64 * 1024
@@ -31,7 +33,10 @@ class HeardPresence:
 
 @dataclass(frozen=True)
 class HeardTelemetry:
-    """A telemetry message, taken apart, and when it was heard."""
+    """A telemetry message, taken apart, and when it was heard.
+
+    `retained`: it says nothing of who is there now, as the broker kept it, or it is of a boot that has ended.
+    """
 
     series: Series
     snapshot: Snapshot
@@ -129,8 +134,11 @@ class Inbox:
         if (telemetry.device_id, telemetry.model.name) != (topic.device_id, topic.model):
             self._dropped["wrong_speaker"] += 1
             return
-        heard = HeardTelemetry(series_of(telemetry), snapshot_of(telemetry), telemetry, now_s, message.retained)
-        self._keep_telemetry(heard)
+        is_of_the_past = message.retained or topic.has_ended
+        with _message_span(telemetry) if TRACING.is_on else UNTRACED:
+            self._keep_telemetry(
+                HeardTelemetry(series_of(telemetry), snapshot_of(telemetry), telemetry, now_s, is_of_the_past)
+            )
 
     def _keep_telemetry(self, heard: HeardTelemetry) -> None:
         before = self._telemetry.get(heard.series)
@@ -138,3 +146,9 @@ class Inbox:
         if before is None or heard.snapshot.sequence > before.snapshot.sequence:
             self._telemetry.pop(heard.series, None)
             self._telemetry[heard.series] = heard
+
+
+def _message_span(telemetry: ModelTelemetry) -> AbstractContextManager[None]:
+    """Goes on with the trace of the device's report."""
+    attributes = {"tandem.device": telemetry.device_id, "tandem.model": telemetry.model.name}
+    return TRACING.span("take telemetry", kind=Kind.CONSUMER, parent=telemetry.traceparent, attributes=attributes)

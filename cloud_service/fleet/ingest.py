@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
 from cloud_service.fleet.book import Book, Changes, ModelState
-from cloud_service.fleet.buckets import Bucket, CountKey, kept_since
+from cloud_service.fleet.buckets import Bucket, CountKey, Retention
 from cloud_service.fleet.deltas import Series
 from cloud_service.fleet.inbox import Batch, Inbox, InboxStatistics
 from cloud_service.fleet.presence import DeviceState
 from cloud_service.fleet.pruning import PruneRule
 from cloud_service.fleet.status import FleetStatus
 from cloud_service.fleet.tally import Tally
+from cloud_service.watch.desk import Decisions, WatchDesk
+from cloud_service.watch.records import GateWatch, IssuedPolicy, KnownGate, WatchRecords
+from cloud_service.watch.settings import WatchRules
 from shared.clock import Clock
 from shared.errors import StorageError, StoreTaken
 from shared.mqtt import Message
@@ -25,6 +29,7 @@ from shared.mqtt import Message
 _log = logging.getLogger(__name__)
 _INBOX_CAPACITY = 65_536
 _FULL_RECHECK_S = 1.0
+DEFAULT_RULES = WatchRules()
 _Result = TypeVar("_Result")
 
 
@@ -41,6 +46,18 @@ class Store(Protocol):
 
     def load_counts(self, bucket: Bucket) -> dict[CountKey, Tally]:
         """What is counted in a bucket."""
+        ...
+
+    def keep_gates(self, gates: Sequence[KnownGate]) -> None:
+        """Remember gates."""
+        ...
+
+    def load_watch(self) -> WatchRecords:
+        """Everything that is known of gates."""
+        ...
+
+    def unpublished(self) -> tuple[IssuedPolicy, ...]:
+        """Orders that the broker has not taken yet, by sequence."""
         ...
 
     def commit(self, changes: Changes, status: FleetStatus) -> None:
@@ -63,7 +80,10 @@ class BrokerState:
 
 @dataclass(frozen=True)
 class IngestStatistics:
-    """Counts since the start; `lag_s`: how long the oldest booked message of the last commit had waited."""
+    """Counts since the start; `lag_s`: how long the oldest booked message of the last commit had waited.
+
+    `alarms` by kind; `watches`: as of the last commit.
+    """
 
     inbox: InboxStatistics
     commits: int
@@ -75,6 +95,8 @@ class IngestStatistics:
     last_commit_s: int
     devices_online: int
     devices_offline: int
+    alarms: Mapping[str, int]
+    watches: tuple[GateWatch, ...]
 
 
 class Ingest:
@@ -87,16 +109,23 @@ class Ingest:
         broker: Callable[[], BrokerState],
         *,
         commit_interval_s: float,
-        retention_s: int,
+        retention: Retention,
+        rules: WatchRules = DEFAULT_RULES,
+        gates: Sequence[KnownGate] = (),
         inbox_capacity: int = _INBOX_CAPACITY,
     ) -> None:
         self._store = store
         self._clock = clock
         self._broker = broker
         self._interval_s = commit_interval_s
-        self._retention_s = retention_s
+        self._retention = retention
+        self._rules = rules
+        self._gates = gates
         self._inbox = Inbox(inbox_capacity)
         self._book: Book | None = None
+        self._desk: WatchDesk | None = None
+        self._alarms: Counter[str] = Counter()
+        self._watches: tuple[GateWatch, ...] = ()
         self._prune_rule = PruneRule()
         self._one_thread = CapacityLimiter(1)
         self._drained = anyio.Event()
@@ -113,12 +142,13 @@ class Ingest:
         self._inbox.take_in(message, self._now_s())
 
     async def open(self) -> None:
-        """Become the store's writer.
+        """Become the store's writer, and tell it of the gates.
 
         Raises:
             StorageError: the store cannot be used.
         """
         await self._in_thread(lambda: self._store.claim(self._status()))
+        await self._in_thread(lambda: self._store.keep_gates(self._gates))
 
     async def run(self) -> None:
         """Commit at every interval, until cancelled.
@@ -165,25 +195,33 @@ class Ingest:
             self._last_commit_s,
             self._online,
             self._offline,
+            dict(self._alarms),
+            self._watches,
         )
 
     def _book_batch(self, batch: Batch) -> None:
         """In the worker thread. After a failure the book is read anew: whether a commit took hold may be unknown."""
         book, self._book = self._book or Book(*self._store.load()), None
+        desk, self._desk = self._desk or WatchDesk(self._store.load_watch(), self._rules), None
         now_s = self._now_s()
         for bucket in book.turn_to(now_s):
             book.open(bucket, self._store.load_counts(bucket))
+        desk.heed(self._store.unpublished())
         changes = book.plan(batch, now_s)
+        decided = desk.plan(changes.evidence, int(self._clock.unix_s() * 1000))
+        changes = replace(changes, watches=decided.watches, alarms=decided.alarms, policies=decided.policies)
         self._store.commit(changes, self._status())
         book.applied(changes)
+        desk.applied(decided)
+        self._note_watch(desk, decided)
         self._note(book, batch, changes, now_s)
         if self._prune_rule.is_due(self._clock.unix_s(), self._clock.monotonic_s()):
             self._prune(book, now_s)
-        self._book = book
+        self._book, self._desk = book, desk
 
     def _prune(self, book: Book, now_s: int) -> None:
-        forgotten = book.forgettable(now_s - self._retention_s)
-        gone = self._store.prune(kept_since(now_s, self._retention_s), forgotten)
+        forgotten = book.forgettable(now_s - self._retention.minutes_s)
+        gone = self._store.prune(self._retention.kept_since(now_s), forgotten)
         book.forget(forgotten)
         _log.debug("pruned %d rows", gone)
 
@@ -195,6 +233,12 @@ class Ingest:
         self._refused += changes.refused
         online = [device.is_online for device in book.devices]
         self._online, self._offline = sum(online), len(online) - sum(online)
+
+    def _note_watch(self, desk: WatchDesk, decided: Decisions) -> None:
+        self._watches = tuple(desk.watches)
+        for alarm in decided.alarms:
+            self._alarms[alarm.kind.value] += 1
+            _log.warning("alarm: %s", alarm.text)
 
     def _status(self) -> FleetStatus:
         broker = self._broker()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from shared.types import Presence
+from shared.types import DEFAULT_RING, ModelTelemetry, Presence
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class DeviceState:
     agent_version: str
     first_heard_s: int
     last_seen_s: int | None = None
+    ring: str = DEFAULT_RING
 
 
 def after_presence(state: DeviceState | None, presence: Presence, now_s: int, *, retained: bool) -> DeviceState:
     """The state once `presence` was heard. `retained`: the broker kept it from before we subscribed."""
     if state is None:
         state = DeviceState(presence.device_id, presence.boot_id, presence.online, presence.agent_version, now_s)
+        state = replace(state, ring=presence.ring)
     if not presence.online:
         is_present_boot = presence.boot_id == state.boot_id
         return replace(state, is_online=False, agent_version=presence.agent_version) if is_present_boot else state
@@ -39,17 +41,17 @@ def after_presence(state: DeviceState | None, presence: Presence, now_s: int, *,
         is_online=True,
         agent_version=presence.agent_version,
         last_seen_s=state.last_seen_s if retained else now_s,
+        ring=presence.ring,
     )
 
 
-def after_telemetry(
-    state: DeviceState | None, device_id: str, boot_id: str, now_s: int, *, retained: bool
-) -> DeviceState:
+def after_telemetry(state: DeviceState | None, telemetry: ModelTelemetry, now_s: int, *, retained: bool) -> DeviceState:
     """The state once newer counts were heard. Live ones of another boot prove that this boot is running now."""
+    boot_id, ring = telemetry.boot_id, telemetry.ring
     if state is None:
-        state = DeviceState(device_id, boot_id, not retained, "", now_s)
+        state = DeviceState(telemetry.device_id, boot_id, not retained, "", now_s, ring=ring)
     if retained:
         return state
     if boot_id != state.boot_id:
         state = replace(state, boot_id=boot_id, is_online=True)
-    return replace(state, last_seen_s=now_s)
+    return replace(state, last_seen_s=now_s, ring=ring)

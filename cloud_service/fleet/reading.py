@@ -8,6 +8,8 @@ from cloud_service.fleet.book import ModelState
 from cloud_service.fleet.presence import DeviceState
 from cloud_service.fleet.status import FleetStatus
 from cloud_service.fleet.tally import Tally
+from cloud_service.watch.records import GateAlarm, GateWatch
+from shared.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,24 @@ class DeviceCounts:
 
 
 @dataclass(frozen=True)
+class GateGlance:
+    """The newest watch for disagreement over one model version in one ring, and its requests in the figures' stretch.
+
+    `gate` is None where the cloud does not know the document.
+    """
+
+    watch: GateWatch
+    gate: Gate | None
+    wanted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True)
 class FleetReading:
-    """The answer. `devices` are at most the limit, by id; `in_flight` and `calls_in_flight` are of online devices."""
+    """The answer. `devices` are at most the limit, by id; `in_flight` and `calls_in_flight` are of online devices.
+
+    `alarms` are those that nobody has acknowledged, newest first.
+    """
 
     status: FleetStatus | None
     device_counts: DeviceCounts
@@ -59,3 +77,5 @@ class FleetReading:
     all_time: Tally
     in_flight: int
     calls_in_flight: int
+    glances: tuple[GateGlance, ...] = ()
+    alarms: tuple[GateAlarm, ...] = ()

@@ -12,15 +12,20 @@ import anyio
 from prometheus_client import CollectorRegistry, start_http_server
 
 from cloud_service.config import BrokerSettings, CloudSettings, FleetSettings
+from cloud_service.event_loop import run_on_event_loop
+from cloud_service.fleet.announcer import Announcer
+from cloud_service.fleet.buckets import DAY_S, MINUTE_S, Retention
+from cloud_service.fleet.gates import read_gates
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.fleet.metrics import FleetCollector
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.fleet_store import FleetStore
+from cloud_service.watch.settings import WatchRules
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError, StoreTaken
 from shared.mqtt import BrokerAddress, BrokerLink
 from shared.secret_files import read_secret
-from shared.topics import ALL_PRESENCE, ALL_TELEMETRY
+from shared.topics import ALL_LAST_WORDS, ALL_PRESENCE, ALL_TELEMETRY
 
 _log = logging.getLogger(__name__)
 
@@ -29,22 +34,26 @@ class FleetService:
     """One link to the broker, and the ingest behind it."""
 
     def __init__(self, settings: CloudSettings, store: FleetStore, clock: Clock) -> None:
-        """Raises: ConfigurationError: the broker's password file cannot be read."""
+        """Raises: ConfigurationError: the broker's password file, or a bundle that devices run, cannot be read."""
         self._address = broker_address(settings.broker)
         self.ingest = Ingest(
             store,
             clock,
             self._broker_state,
             commit_interval_s=settings.fleet.commit_interval_ms / 1e3,
-            retention_s=settings.fleet.retention_minutes * 60,
+            retention=retention_of(settings.fleet),
+            rules=WatchRules(settings.watch.delta, settings.watch.period, settings.watch.drift_delta),
+            gates=read_gates(settings.fleet.edge_bundles),
         )
         self.link = BrokerLink(
             self._address,
             settings.fleet.client_id,
             clock,
-            subscriptions=(ALL_PRESENCE, ALL_TELEMETRY),
+            subscriptions=(ALL_PRESENCE, ALL_TELEMETRY, ALL_LAST_WORDS),
+            on_connect=self._hear_of_connection,
             on_message=self.ingest.take,
         )
+        self.announcer = Announcer(store, self.link.publish, clock, interval_s=settings.fleet.commit_interval_ms / 1e3)
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Ingest until `stopped`; what has been heard by then is booked.
@@ -56,9 +65,13 @@ class FleetService:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.link.run)
             tasks.start_soon(self._ingest_until_taken, stopped)
+            tasks.start_soon(self.announcer.run)
             await stopped.wait()
             tasks.cancel_scope.cancel()
         await self.ingest.commit()
+
+    async def _hear_of_connection(self) -> None:
+        await self.announcer.hears_of_connection()
 
     async def _ingest_until_taken(self, stopped: asyncio.Event) -> None:
         try:
@@ -71,6 +84,16 @@ class FleetService:
         return BrokerState(f"{self._address.host}:{self._address.port}", told.connected, told.last_error)
 
 
+def retention_of(settings: FleetSettings) -> Retention:
+    """How long counts are kept."""
+    return Retention(
+        fine_s=settings.fine_kept_minutes * MINUTE_S,
+        minutes_s=settings.retention_minutes * MINUTE_S,
+        hours_s=settings.hours_kept_days * DAY_S,
+        days_s=settings.days_kept_days * DAY_S,
+    )
+
+
 def run_fleet(settings: CloudSettings) -> None:
     """Ingest telemetry until SIGTERM or SIGINT.
 
@@ -81,7 +104,7 @@ def run_fleet(settings: CloudSettings) -> None:
     store = FleetStore(engine)
     service = FleetService(settings, store, SystemClock())
     try:
-        asyncio.run(_run_until_stopped(service, settings.fleet))
+        run_on_event_loop(_run_until_stopped(service, settings.fleet))
     finally:
         store.close()
 

@@ -26,6 +26,7 @@ class GatewayMetrics:
         self.cpu_s = self._counter("tandem_backend_cpu_seconds", "CPU time of the computing threads", "model")
         self.queued = self._gauge("tandem_gateway_queued", "Requests waiting", "model")
         self.models = self._gauge("tandem_gateway_model_info", "1 a model", "model", "version", "digest", "provider")
+        self.recording = RecordingMetrics(self.registry)
         self.queue_ms = self._histogram("tandem_gateway_queue_ms", "From arrival in the line to compute", _QUEUE_MS)
         self.batch_size = self._histogram("tandem_backend_batch_size", "Requests a batch", _BATCH_SIZES)
 
@@ -44,6 +45,16 @@ class GatewayMetrics:
 
     def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
         return Histogram(name, meaning, ("model",), buckets=bounds, registry=self.registry)
+
+
+class RecordingMetrics:
+    """What became of comparisons and of labels that came back."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.recorded = Counter("tandem_gateway_comparisons", "Comparisons written to the store", registry=registry)
+        self.dropped = Counter("tandem_gateway_comparisons_dropped", "Comparisons without room", registry=registry)
+        self.waiting = Gauge("tandem_gateway_comparisons_waiting", "Comparisons to be written", registry=registry)
+        self.labels = Counter("tandem_gateway_true_labels", "True labels that came back", registry=registry)
 
 
 class ModelMetrics:

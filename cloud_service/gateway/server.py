@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -16,13 +16,17 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from cloud_service.config import CloudSettings, GatewaySettings
+from cloud_service.event_loop import run_on_event_loop
 from cloud_service.gateway.authentication import Authenticator, TokenAuthenticator, TrustedLoopback
 from cloud_service.gateway.inference import InferenceDesk, ServedModel
-from cloud_service.gateway.metrics import GatewayMetrics
+from cloud_service.gateway.metrics import GatewayMetrics, RecordingMetrics
+from cloud_service.gateway.recording import NoRecorder, RecordingLimits, StoreRecorder
 from cloud_service.gateway.service import SERVICE, InferenceService
 from cloud_service.serving.batcher import Batcher
 from cloud_service.serving.model import FullModel, load_model
 from cloud_service.status_page import StatusPage
+from cloud_service.storage.case_store import CaseStore
+from cloud_service.storage.transactions import open_durable_engine
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError
 
@@ -35,8 +39,19 @@ _IDLE_CONNECTION_MS = 1_800_000
 class Gateway:
     """One gRPC server with its models and figures. Use on a running event loop."""
 
-    def __init__(self, settings: GatewaySettings, models: Sequence[FullModel], clock: Clock) -> None:
-        """Raises: ConfigurationError: two models have one name, or the credentials cannot be read."""
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        models: Sequence[FullModel],
+        clock: Clock,
+        *,
+        recording: Callable[[RecordingMetrics], StoreRecorder] | None = None,
+    ) -> None:
+        """`recording` makes what keeps comparisons and true labels; without it nothing is kept.
+
+        Raises:
+            ConfigurationError: two models have one name, or the credentials cannot be read.
+        """
         names = [model.identity.name for model in models]
         if len(set(names)) < len(names):
             raise ConfigurationError("gateway.models: two bundles have the same model name; serve one of them")
@@ -52,7 +67,10 @@ class Gateway:
             idempotency_entries=settings.idempotency_entries,
             idempotency_ttl_s=settings.idempotency_ttl_ms / 1e3,
         )
-        self._service = InferenceService(desk, authenticator, self.metrics, settings.default_deadline_ms / 1e3)
+        self._recorder = recording and recording(self.metrics.recording)
+        self._service = InferenceService(
+            desk, authenticator, self.metrics, self._recorder or NoRecorder(), settings.default_deadline_ms / 1e3
+        )
         self._health = health_aio.HealthServicer()
         self._server = grpc.aio.server(
             options=list(_server_options(settings).items()), maximum_concurrent_rpcs=settings.max_concurrent_rpcs
@@ -68,18 +86,25 @@ class Gateway:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, _HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         self.port = _bind(self._server, self._settings)
+        if self._recorder:
+            self._recorder.start()
         await self._server.start()
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.is_serving = True
 
     async def stop(self) -> None:
-        """Say that we stop, take no more calls, let those inside end within `drain_ms`, cancel the rest, close."""
+        """Say that we stop, take no more calls, let those inside end within `drain_ms`, cancel the rest, close.
+
+        What was recorded is written last.
+        """
         self.is_serving = False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.drain_ms / 1e3)
         for served in self._served.values():
             served.batcher.close()
+        if self._recorder:
+            await asyncio.to_thread(self._recorder.stop)
 
     def _serve(self, model: FullModel, clock: Clock) -> ServedModel:
         observer = self.metrics.serve(model.identity, model.backend.provider, lambda: batcher.statistics().queued)
@@ -104,24 +129,17 @@ def run_gateway(settings: CloudSettings) -> None:
         raise ConfigurationError("gateway.models is empty: name at least one full model's bundle")
     models = [load_model(model) for model in settings.gateway.models]
     gc.freeze()  # what is loaded now stays: garbage collection need not look at it again and again
-    _run(_serve_until_stopped(settings.gateway, models))
+    run_on_event_loop(_serve_until_stopped(settings, models))
 
 
-def _run(work: Coroutine[object, object, None]) -> None:
-    """On uvloop where it is installed: about a tenth less time a call than asyncio's own loop."""
-    if importlib.util.find_spec("uvloop"):
-        import uvloop
-
-        uvloop.run(work)
-    else:
-        asyncio.run(work)
-
-
-async def _serve_until_stopped(settings: GatewaySettings, models: Sequence[FullModel]) -> None:
+async def _serve_until_stopped(configured: CloudSettings, models: Sequence[FullModel]) -> None:
+    settings, clock = configured.gateway, SystemClock()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    gateway = Gateway(settings, models, SystemClock())
+    store = _case_store(configured)
+    recording = partial(_recorder, configured, store, clock) if store else None
+    gateway = Gateway(settings, models, clock, recording=recording)
     page = StatusPage(
         settings.metrics_host, settings.metrics_port, gateway.metrics.registry, lambda: gateway.is_serving
     )
@@ -142,6 +160,28 @@ async def _serve_until_stopped(settings: GatewaySettings, models: Sequence[FullM
         await gateway.stop()
         page.stop()
     _log.info("gateway stopped")
+
+
+def _case_store(settings: CloudSettings) -> CaseStore | None:
+    """None where nothing is to be recorded, or where its folder cannot be made: a gateway answers without a store."""
+    if not settings.gateway.record_comparisons:
+        return None
+    try:
+        return CaseStore(open_durable_engine(settings.storage_url()))
+    except OSError as error:
+        _log.warning("comparisons and true labels are not kept: %s", error)
+        return None
+
+
+def _recorder(settings: CloudSettings, store: CaseStore, clock: Clock, metrics: RecordingMetrics) -> StoreRecorder:
+    gateway = settings.gateway
+    return StoreRecorder(
+        store,
+        clock,
+        metrics,
+        RecordingLimits(gateway.comparisons_queued, gateway.comparisons_kept_days, gateway.comparisons_kept_rows),
+        keeps_text=settings.privacy.keep_text,
+    )
 
 
 def _authenticator(settings: GatewaySettings, clock: Clock) -> Authenticator:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -15,7 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from cloud_service.gateway.authentication import Authenticator
 from cloud_service.gateway.inference import InferenceDesk
 from cloud_service.gateway.metrics import GatewayMetrics
-from shared.codec import decode_request, encode_answer, encode_identity
+from cloud_service.gateway.recording import Recorder
+from shared.codec import decode_request, decode_true_labels, encode_answer, encode_identity
 from shared.errors import (
     DeadlineExpired,
     InputError,
@@ -23,11 +25,14 @@ from shared.errors import (
     NotReady,
     Overloaded,
     RequestIdReused,
+    StorageError,
     TandemError,
     Unauthenticated,
     UnknownModel,
 )
 from shared.pb import inference_pb2, inference_pb2_grpc
+from shared.tracing import HEADER, TRACING, UNTRACED, Kind, Stage
+from shared.types import CloudTimings
 
 _log = logging.getLogger(__name__)
 _Request = TypeVar("_Request", bound=Message)
@@ -46,6 +51,7 @@ _STATUS: tuple[tuple[type[TandemError], grpc.StatusCode], ...] = (
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineExpired, grpc.StatusCode.DEADLINE_EXCEEDED),
     (NotReady, grpc.StatusCode.UNAVAILABLE),
+    (StorageError, grpc.StatusCode.UNAVAILABLE),
 )
 """First match counts; any other error of ours is INTERNAL."""
 
@@ -54,9 +60,15 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     """`tandem.v1.Inference` over one desk."""
 
     def __init__(
-        self, desk: InferenceDesk, authenticator: Authenticator, metrics: GatewayMetrics, default_deadline_s: float
+        self,
+        desk: InferenceDesk,
+        authenticator: Authenticator,
+        metrics: GatewayMetrics,
+        recorder: Recorder,
+        default_deadline_s: float,
     ) -> None:
         """`default_deadline_s` holds for calls that bring no deadline."""
+        self._recorder = recorder
         self._desk = desk
         self._authenticator = authenticator
         self._metrics = metrics
@@ -67,6 +79,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         methods = {
             "Infer": self._handler(self.Infer, inference_pb2.InferRequest),
             "ListModels": self._handler(self.ListModels, inference_pb2.ListModelsRequest),
+            "ReportLabels": self._handler(self.ReportLabels, inference_pb2.ReportLabelsRequest),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
 
@@ -77,7 +90,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         model = request.model if request.model in self._desk.models else _UNKNOWN_MODEL
         try:
             device_id = self._device_of(context)
-            answer = await self._desk.answer(device_id, decode_request(request), self._timeout_s(context))
+            asked = decode_request(request)
+            answer = await self._desk.answer(device_id, asked, self._timeout_s(context))
         except TandemError as error:
             await self._refuse(context, model, error)
         except asyncio.CancelledError:
@@ -87,6 +101,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._metrics.requests.labels(model, grpc.StatusCode.OK.name).inc()
         if answer.replayed:
             self._metrics.replayed.labels(model).inc()
+        elif TRACING.is_on:
+            _tell_of(answer.timings)
+        self._recorder.compare(device_id, asked, answer)
         return encode_answer(answer)
 
     async def ListModels(  # noqa: N802 - the generated port's name
@@ -107,6 +124,17 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             ]
         )
 
+    async def ReportLabels(  # noqa: N802 - the generated port's name
+        self, request: inference_pb2.ReportLabelsRequest, context: _Context
+    ) -> inference_pb2.ReportLabelsResponse:
+        """See inference.proto."""
+        try:
+            device_id = self._device_of(context)
+            taken = await self._recorder.take_labels(device_id, decode_true_labels(request))
+        except TandemError as error:
+            await self._refuse(context, _UNKNOWN_MODEL, error)
+        return inference_pb2.ReportLabelsResponse(taken=taken)
+
     def _handler(
         self, method: Callable[[_Request, _Context], Awaitable[Message]], kind: type[_Request]
     ) -> grpc.RpcMethodHandler:
@@ -116,7 +144,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             except DecodeError:
                 error = MessageError(f"{len(data)} bytes are not a {kind.DESCRIPTOR.full_name}")
                 await self._refuse(context, _UNKNOWN_MODEL, error)
-            return await method(request, context)
+            with _call_span(method.__name__, context) if TRACING.is_on else UNTRACED:
+                return await method(request, context)
 
         return grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialized)
 
@@ -144,6 +173,19 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 def status_of(error: TandemError) -> grpc.StatusCode:
     """The status code that says `error` to a client."""
     return next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+
+
+def _call_span(method: str, context: _Context) -> AbstractContextManager[None]:
+    metadata = dict(context.invocation_metadata() or ())
+    parent, attributes = metadata.get(HEADER), {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method}
+    parent = parent if isinstance(parent, str) else ""
+    return TRACING.span(f"{SERVICE}/{method}", kind=Kind.SERVER, parent=parent, attributes=attributes)
+
+
+def _tell_of(timings: CloudTimings) -> None:
+    stages = Stage("queue", timings.queue_ms), Stage("compute", timings.batch_ms)
+    TRACING.stages(stages, timings.queue_ms + timings.batch_ms)
+    TRACING.note({"tandem.batch_size": timings.batch_size})
 
 
 def _serialized(message: Message) -> bytes:

@@ -15,6 +15,7 @@ from cloud_service.fleet.reading import DeviceCounts, DeviceReading, FleetReadin
 from cloud_service.fleet.status import FleetStatus
 from cloud_service.fleet.tally import Tally, TallySum, total
 from cloud_service.storage import tables
+from cloud_service.storage.gate_glance import glances, open_alarms
 from cloud_service.storage.rows import count_of, device_of, state_of, status_of
 from cloud_service.storage.schema import is_current
 from shared.errors import StorageError
@@ -33,7 +34,7 @@ class FleetReader:
         Raises:
             StorageError: the store cannot be read.
         """
-        if _is_missing(self._engine):
+        if is_missing(self._engine):
             return None
         try:
             with self._engine.begin() as connection:
@@ -48,7 +49,7 @@ class FleetReader:
         self._engine.dispose()
 
 
-def _is_missing(engine: Engine) -> bool:
+def is_missing(engine: Engine) -> bool:
     """Whether it is an SQLite file that is not there; reading would make an empty one."""
     file = engine.url.database
     return engine.dialect.name == "sqlite" and bool(file) and not Path(str(file)).exists()
@@ -71,6 +72,8 @@ def _read(connection: Connection, question: Question) -> FleetReading:
         total(tally for _, tally in all_time),
         in_flight,
         calls_in_flight,
+        glances(connection, figures),
+        open_alarms(connection),
     )
 
 

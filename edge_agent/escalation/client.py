@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -13,7 +14,7 @@ import grpc
 import grpc.aio
 
 from edge_agent.config import CloudSettings
-from shared.codec import decode_answer, decode_identity, encode_request
+from shared.codec import decode_answer, decode_identity, encode_request, encode_true_labels
 from shared.errors import (
     CloudOverloaded,
     CloudRefused,
@@ -25,7 +26,8 @@ from shared.errors import (
 )
 from shared.pb import inference_pb2, inference_pb2_grpc
 from shared.secret_files import read_secret
-from shared.types import EscalationAnswer, EscalationRequest, ModelIdentity
+from shared.tracing import TRACING, UNTRACED, Kind
+from shared.types import EscalationAnswer, EscalationRequest, ModelIdentity, Priority, TrueLabel
 
 _RETRY_AFTER = "retry-after-ms"
 _RETRY_AFTER_UNSAID_S = 1.0
@@ -65,6 +67,7 @@ class GrpcCloudClient:
         stub = inference_pb2_grpc.InferenceStub(self._channel)  # type: ignore[no-untyped-call]
         self._infer = stub.Infer
         self._list_models = stub.ListModels
+        self._report_labels = stub.ReportLabels
 
     async def __aenter__(self) -> GrpcCloudClient:
         return self
@@ -77,7 +80,9 @@ class GrpcCloudClient:
     async def infer(self, request: EscalationRequest, timeout_s: float) -> EscalationAnswer:
         """See `CloudClient`. A cancelled caller cancels the call."""
         try:
-            response = await self._infer(encode_request(request), timeout=timeout_s, metadata=self._metadata)
+            with _call_span(request) if TRACING.is_on else UNTRACED:
+                metadata = self._metadata + TRACING.metadata()
+                response = await self._infer(encode_request(request), timeout=timeout_s, metadata=metadata)
             return decode_answer(response)
         except asyncio.CancelledError:
             # gRPC has cancelled the call, but raises an error of its own making, which anyio's cancel
@@ -104,6 +109,26 @@ class GrpcCloudClient:
             raise _translated(error) from error
         except MessageError as error:
             raise CloudUnavailable(f"the cloud's answer cannot be read: {error}") from error
+
+    async def report_labels(self, labels: Sequence[TrueLabel], timeout_s: float) -> None:
+        """See `LabelClient`."""
+        try:
+            await self._report_labels(encode_true_labels(labels), timeout=timeout_s, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from error
+
+
+def _call_span(request: EscalationRequest) -> AbstractContextManager[None]:
+    attributes = {
+        "rpc.system": "grpc",
+        "rpc.service": "tandem.v1.Inference",
+        "rpc.method": "Infer",
+        "tandem.request_id": request.request_id,
+        "tandem.priority": request.priority.name.lower(),
+        "tandem.reason": request.reason.value,
+    }
+    name = "audit" if request.priority is Priority.AUDIT else "escalate"
+    return TRACING.span(name, kind=Kind.CLIENT, attributes=attributes)
 
 
 def _open_channel(settings: CloudSettings) -> grpc.aio.Channel:

@@ -59,6 +59,17 @@ class Escalator:
         self._in_flight = 0
         self._was_closed = True
         self._not_before_s = float("-inf")
+        self._no_audit_before_s = float("-inf")
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the cloud had no room of late, and asked not to be asked before a time that is not over."""
+        return self._clock.monotonic_s() < self._not_before_s
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether the way to the cloud is not given up for now."""
+        return self.link_state() is not BreakerState.OPEN
 
     def link_state(self) -> BreakerState:
         """The breaker's state now."""
@@ -84,6 +95,33 @@ class Escalator:
             self._in_flight -= 1
         self._tell_of_change("the cloud answers")
         return EscalationResult(answer, None, self._since_ms(began_s))
+
+    async def audit(self, request: EscalationRequest, timeout_s: float) -> EscalationAnswer:
+        """Ask the cloud for an audit, without a try where there is no hope: the breaker must be closed.
+
+        An audit waits behind everyone else, so one that is late or finds no room says nothing of the way to the cloud.
+
+        Raises:
+            CloudUnavailable, CloudTimedOut, CloudOverloaded, CloudRefused: there is no answer.
+        """
+        now_s = self._clock.monotonic_s()
+        wait_s = max(self._not_before_s, self._no_audit_before_s) - now_s
+        if wait_s > 0:
+            raise CloudOverloaded("the cloud asked not to be asked yet", wait_s)
+        permit = self._breaker.acquire(now_s) if self._breaker.state(now_s) is BreakerState.CLOSED else None
+        if permit is None:
+            raise CloudUnavailable("the way to the cloud is given up for now")
+        try:
+            answer = await self._client.infer(request, timeout_s)
+        except CloudUnavailable:
+            self._breaker.failed(permit, self._clock.monotonic_s())
+            raise
+        except CloudOverloaded as error:
+            retry_after_s = min(error.retry_after_s, _LONGEST_RETRY_HINT_S)
+            self._no_audit_before_s = self._clock.monotonic_s() + retry_after_s
+            raise
+        self._breaker.succeeded(permit)
+        return answer
 
     def _permit(self, budget_s: float) -> Permit | Reason:
         now_s = self._clock.monotonic_s()

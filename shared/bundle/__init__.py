@@ -16,7 +16,7 @@ from shared.bundle.manifest import (
 )
 from shared.bundle.reader import Bundle, read_bundle
 from shared.bundle.signature import check_signature
-from shared.bundle.writer import BundleDraft, write_bundle
+from shared.bundle.writer import BundleDraft, replace_gate, write_bundle
 
 __all__ = [
     "MANIFEST_NAME",
@@ -35,5 +35,6 @@ __all__ = [
     "Tier",
     "check_signature",
     "read_bundle",
+    "replace_gate",
     "write_bundle",
 ]

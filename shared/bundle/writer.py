@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shared.bundle.manifest import (
@@ -19,7 +19,9 @@ from shared.bundle.manifest import (
     Role,
     Tier,
 )
+from shared.bundle.reader import Bundle
 from shared.documents import canonical_json, sha256
+from shared.errors import BundleDigestMismatch
 from shared.folders import replacing_folder
 from shared.gate import Gate, gate_document
 
@@ -96,6 +98,30 @@ def write_bundle(draft: BundleDraft, gate: Gate | None, destination: Path) -> Ma
     manifest, documents = draft.finished(gate)
     with replacing_folder(destination) as folder:
         _fill(folder, draft, {**documents, MANIFEST_NAME: canonical_json(manifest)})
+    return manifest
+
+
+def replace_gate(bundle: Bundle, gate: Gate) -> Manifest:
+    """Give the bundle that lies at `bundle.path` another gate; every other file stays as it is.
+
+    The folder is exchanged as a whole, as `write_bundle` does it. Returns the manifest written.
+
+    Raises:
+        BundleDigestMismatch: the gate was calibrated for another model.
+        OSError: the disk is full or not writable; the old bundle is untouched.
+    """
+    if gate.model_digest != bundle.identity.digest:
+        raise BundleDigestMismatch(bundle.path, "the gate was calibrated for another model; calibrate it for this one")
+    document = gate_document(gate)
+    others = [entry for entry in bundle.manifest.files if entry.role is not Role.GATE]
+    entries = sorted([*others, file_entry(GATE_NAME, Role.GATE, document)], key=lambda entry: entry.path)
+    manifest = replace(bundle.manifest, files=tuple(entries))
+    with replacing_folder(bundle.path) as folder:
+        for entry in others:
+            (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / entry.path, folder / entry.path)
+        (folder / GATE_NAME).write_bytes(document)
+        (folder / MANIFEST_NAME).write_bytes(canonical_json(manifest))
     return manifest
 
 

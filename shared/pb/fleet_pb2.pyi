@@ -23,7 +23,7 @@ class DevicePresence(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., online: _Optional[bool] = ..., sent_at_unix_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., ring: _Optional[str] = ...) -> None: ...
 
 class DeviceModelTelemetry(_message.Message):
-    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "uptime_ms", "model", "model_version", "model_digest", "variant", "counters", "latency_by_outcome", "reasons", "gate", "cloud_link", "ring", "audits", "audit_steps", "label_steps", "labels", "score_counts")
+    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "uptime_ms", "model", "model_version", "model_digest", "variant", "counters", "latency_by_outcome", "reasons", "gate", "cloud_link", "ring", "audits", "audit_steps", "label_steps", "labels", "score_counts", "traceparent")
     class LatencyByOutcomeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class DeviceModelTelemetry(_message.Message):
     LABEL_STEPS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SCORE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     boot_id: str
     sequence: int
@@ -85,7 +86,8 @@ class DeviceModelTelemetry(_message.Message):
     label_steps: _containers.RepeatedCompositeFieldContainer[StepCounts]
     labels: _containers.MessageMap[str, LabelCounts]
     score_counts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[str] = ..., variant: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., latency_by_outcome: _Optional[_Mapping[str, Histogram]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., gate: _Optional[_Union[GateState, _Mapping]] = ..., cloud_link: _Optional[str] = ..., ring: _Optional[str] = ..., audits: _Optional[_Union[AuditCounts, _Mapping]] = ..., audit_steps: _Optional[_Iterable[_Union[StepCounts, _Mapping]]] = ..., label_steps: _Optional[_Iterable[_Union[StepCounts, _Mapping]]] = ..., labels: _Optional[_Mapping[str, LabelCounts]] = ..., score_counts: _Optional[_Iterable[int]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[str] = ..., variant: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., latency_by_outcome: _Optional[_Mapping[str, Histogram]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., gate: _Optional[_Union[GateState, _Mapping]] = ..., cloud_link: _Optional[str] = ..., ring: _Optional[str] = ..., audits: _Optional[_Union[AuditCounts, _Mapping]] = ..., audit_steps: _Optional[_Iterable[_Union[StepCounts, _Mapping]]] = ..., label_steps: _Optional[_Iterable[_Union[StepCounts, _Mapping]]] = ..., labels: _Optional[_Mapping[str, LabelCounts]] = ..., score_counts: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Counters(_message.Message):
     __slots__ = ("received", "rejected", "accepted", "edge", "cloud", "degraded", "failed", "in_flight", "wanted", "attempted", "served", "call_failed", "timed_out", "calls_in_flight")
@@ -193,7 +195,7 @@ class LabelCounts(_message.Message):
     def __init__(self, accepted: _Optional[int] = ..., wanted: _Optional[int] = ..., audited: _Optional[int] = ..., disagreed: _Optional[int] = ..., labelled: _Optional[int] = ..., wrong: _Optional[int] = ...) -> None: ...
 
 class GatePolicy(_message.Message):
-    __slots__ = ("policy_id", "sequence", "model", "gate_digest", "in_force", "escalate_all", "least_threshold", "audit_share", "offload_cap", "budget_in_force", "reason", "issued_by", "issued_at_unix_ms")
+    __slots__ = ("policy_id", "sequence", "model", "gate_digest", "in_force", "escalate_all", "least_threshold", "audit_share", "offload_cap", "budget_in_force", "reason", "issued_by", "issued_at_unix_ms", "traceparent")
     class InForceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +223,7 @@ class GatePolicy(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     ISSUED_BY_FIELD_NUMBER: _ClassVar[int]
     ISSUED_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     policy_id: str
     sequence: int
     model: str
@@ -234,4 +237,5 @@ class GatePolicy(_message.Message):
     reason: str
     issued_by: str
     issued_at_unix_ms: int
-    def __init__(self, policy_id: _Optional[str] = ..., sequence: _Optional[int] = ..., model: _Optional[str] = ..., gate_digest: _Optional[str] = ..., in_force: _Optional[_Mapping[str, float]] = ..., escalate_all: _Optional[bool] = ..., least_threshold: _Optional[float] = ..., audit_share: _Optional[float] = ..., offload_cap: _Optional[float] = ..., budget_in_force: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., issued_by: _Optional[str] = ..., issued_at_unix_ms: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, policy_id: _Optional[str] = ..., sequence: _Optional[int] = ..., model: _Optional[str] = ..., gate_digest: _Optional[str] = ..., in_force: _Optional[_Mapping[str, float]] = ..., escalate_all: _Optional[bool] = ..., least_threshold: _Optional[float] = ..., audit_share: _Optional[float] = ..., offload_cap: _Optional[float] = ..., budget_in_force: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., issued_by: _Optional[str] = ..., issued_at_unix_ms: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...

@@ -10,6 +10,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+from cloud_service.fleet.buckets import Retention
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.fleet_store import FleetStore
@@ -45,7 +46,7 @@ def ingest_into(folder: Path, clock: FakeClock) -> tuple[Ingest, FleetStore]:
     """The real ingest on a real SQLite store."""
     store = FleetStore(open_engine(f"sqlite:///{folder / 'data' / 'fleet.sqlite'}", writes=True))
     broker = BrokerState("localhost:1883", True, "")
-    return Ingest(store, clock, lambda: broker, commit_interval_s=1, retention_s=48 * 3600), store
+    return Ingest(store, clock, lambda: broker, commit_interval_s=1, retention=Retention()), store
 
 
 def decode_us() -> float:

@@ -52,7 +52,11 @@ class AgentProcess:
 
     def post(self, body: object, timeout_s: float = 10.0) -> tuple[int, object]:
         """The status and the parsed body that `/v1/infer` gives for `body`."""
-        request = urllib.request.Request(self.url + "/v1/infer", json.dumps(body).encode())
+        return self.post_to("/v1/infer", body, timeout_s)
+
+    def post_to(self, path: str, body: object, timeout_s: float = 10.0) -> tuple[int, object]:
+        """The status and the parsed body that `path` gives for `body`."""
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode())
         try:
             with urllib.request.urlopen(request, timeout=timeout_s) as response:
                 return response.status, json.load(response)

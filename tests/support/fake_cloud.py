@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 
 from shared.errors import CloudTimedOut, EscalationError
-from shared.types import CloudTimings, EscalationAnswer, EscalationRequest, LabelScore, ModelIdentity
+from shared.types import CloudTimings, EscalationAnswer, EscalationRequest, LabelScore, ModelIdentity, TrueLabel
 
 
 class FakeCloud:
-    """Implements `CloudClient`. `error` set: every call ends with it. `gate` set: calls wait for it."""
+    """Implements `CloudClient` and `LabelClient`.
+
+    `error` set: every call ends with it. `gate` set: calls for answers wait for it.
+    """
 
     def __init__(self, label: str = "loan") -> None:
         self.label = label
@@ -17,6 +22,7 @@ class FakeCloud:
         self.gate: anyio.Event | None = None
         self.requests: list[EscalationRequest] = []
         self.timeouts_s: list[float] = []
+        self.true_labels: list[TrueLabel] = []
 
     async def infer(self, request: EscalationRequest, timeout_s: float) -> EscalationAnswer:
         self.requests.append(request)
@@ -32,3 +38,8 @@ class FakeCloud:
         return EscalationAnswer(
             request.request_id, identity, (LabelScore(self.label, 0.97),), CloudTimings(0.5, 1.5, 3.0, 2)
         )
+
+    async def report_labels(self, labels: Sequence[TrueLabel], timeout_s: float) -> None:
+        if self.error is not None:
+            raise self.error
+        self.true_labels += labels

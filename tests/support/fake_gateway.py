@@ -10,9 +10,9 @@ import anyio
 import grpc
 import grpc.aio
 
-from shared.codec import decode_request, encode_answer, encode_identity
+from shared.codec import decode_request, decode_true_labels, encode_answer, encode_identity
 from shared.pb import inference_pb2, inference_pb2_grpc
-from shared.types import CloudTimings, EscalationAnswer, EscalationRequest, LabelScore, ModelIdentity
+from shared.types import CloudTimings, EscalationAnswer, EscalationRequest, LabelScore, ModelIdentity, TrueLabel
 
 Context: TypeAlias = grpc.aio.ServicerContext
 Behaviour = Callable[[EscalationRequest, Context], Awaitable[EscalationAnswer]]
@@ -67,7 +67,8 @@ def one_after_another(*behaviours: Behaviour) -> Behaviour:
 class FakeGateway(inference_pb2_grpc.InferenceServicer):
     """`async with FakeGateway() as gateway:` serves at `gateway.address`; `stop` and `start` are kill and restart.
 
-    `asked` is set by the first request, `hung_up` by the first call that its client cancels.
+    `asked` is set by the first request, `hung_up` by the first call that its client cancels. `true_labels` holds the
+    labels that came back, each call's in turn; while `refuses_labels` is set, they are refused with that code.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class FakeGateway(inference_pb2_grpc.InferenceServicer):
         self.behaviour = behaviour or answer_with("loan")
         self.requests: list[EscalationRequest] = []
         self.deadlines_s: list[float | None] = []
+        self.true_labels: list[TrueLabel] = []
+        self.refuses_labels: grpc.StatusCode | None = None
         self.asked = anyio.Event()
         self.hung_up = anyio.Event()
         self._models = models
@@ -131,6 +134,16 @@ class FakeGateway(inference_pb2_grpc.InferenceServicer):
             for name in self._models
         ]
         return inference_pb2.ListModelsResponse(models=served)
+
+    async def ReportLabels(  # noqa: N802
+        self, request: inference_pb2.ReportLabelsRequest, context: Context
+    ) -> inference_pb2.ReportLabelsResponse:
+        await self._require_token(context)
+        if self.refuses_labels is not None:
+            await context.abort(self.refuses_labels, "on purpose")
+        labels = decode_true_labels(request)
+        self.true_labels += labels
+        return inference_pb2.ReportLabelsResponse(taken=len(labels))
 
     async def _require_token(self, context: Context) -> None:
         metadata = dict(context.invocation_metadata() or ())

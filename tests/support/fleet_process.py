@@ -19,10 +19,10 @@ from cloud_service.storage.engine import open_engine
 from cloud_service.storage.fleet_reader import FleetReader
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 _READY = {
     "fleet": re.compile(r"fleet service ready, metrics on (\S+)"),
-    "web": re.compile(r"operator's page ready on http://(\S+)/"),
+    "web": re.compile(r"operator's page ready on https?://(\S+)/"),
 }
 
 
@@ -69,6 +69,10 @@ class CloudRole:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def url(self) -> str:

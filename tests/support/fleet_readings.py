@@ -39,9 +39,7 @@ def device_reading(
 ) -> DeviceReading:
     told = model.telemetry()
     series, snapshot = series_of(told), snapshot_of(told)
-    state = ModelState(
-        series, snapshot, told.model.digest, told.gate.score, told.gate.threshold, told.cloud_link, NOW_S
-    )
+    state = ModelState(series, snapshot, told.model.digest, told.gate, told.cloud_link, NOW_S, told.ring)
     device = DeviceState(series.device_id, series.boot_id, is_online, agent_version, NOW_S - 999, last_seen_s)
     return DeviceReading(device, (state,), {series.model: snapshot.tally})
 

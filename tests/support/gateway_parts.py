@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,9 +11,13 @@ import grpc
 import grpc.aio
 
 from cloud_service.config import GatewaySettings
+from cloud_service.gateway.metrics import RecordingMetrics
+from cloud_service.gateway.recording import RecordingLimits, StoreRecorder
 from cloud_service.gateway.server import Gateway
 from cloud_service.serving.backend import Backend
 from cloud_service.serving.model import FullModel
+from cloud_service.storage.case_store import CaseStore
+from cloud_service.storage.engine import open_engine
 from shared.bundle import Tier, read_bundle
 from shared.clock import SystemClock
 from shared.pb import inference_pb2, inference_pb2_grpc
@@ -30,14 +34,22 @@ def tiny_model(folder: Path, backend: Backend, model: str = "tiny") -> FullModel
 
 
 @asynccontextmanager
-async def running_gateway(settings: GatewaySettings, *models: FullModel) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    settings: GatewaySettings, *models: FullModel, recording: Callable[[RecordingMetrics], StoreRecorder] | None = None
+) -> AsyncIterator[Gateway]:
     """`async with running_gateway(settings, model) as gateway:` listens on `gateway.port`."""
-    gateway = Gateway(settings, models, SystemClock())
+    gateway = Gateway(settings, models, SystemClock(), recording=recording)
     await gateway.start()
     try:
         yield gateway
     finally:
         await gateway.stop()
+
+
+def recording_into(url: str, *, keeps_text: bool = False) -> Callable[[RecordingMetrics], StoreRecorder]:
+    """What `running_gateway` takes to record quickly into the store at `url`."""
+    store, limits = CaseStore(open_engine(url, writes=True)), RecordingLimits(100, 30, 1000, interval_s=0.05)
+    return lambda metrics: StoreRecorder(store, SystemClock(), metrics, limits, keeps_text=keeps_text)
 
 
 def channel_to(gateway: Gateway) -> grpc.aio.Channel:

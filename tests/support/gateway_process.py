@@ -25,12 +25,13 @@ def run_cloud_service(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 
-def write_cloud_config(folder: Path, bundle: Path, gateway: str = "", threads: int = 1) -> Path:
-    """A cloud.toml whose listeners have ports of the system's choice; `gateway` holds more lines of that table."""
+def write_cloud_config(folder: Path, bundle: Path, gateway: str = "", threads: int = 1, privacy: str = "") -> Path:
+    """A cloud.toml whose listeners have ports of the system's choice; `gateway`, `privacy`: more lines of those."""
     file = folder / "cloud.toml"
     model = f'[[gateway.models]]\nbundle = "{bundle}"\nthreads = {threads}\n'
-    listeners = f"[gateway]\nport = 0\nmetrics_port = 0\n{gateway}\n", "[fleet]\nmetrics_port = 0\n[web]\nport = 0\n"
-    file.write_text(listeners[0] + model + listeners[1], encoding="utf-8")
+    listeners = f"[gateway]\nport = 0\nmetrics_port = 0\n{gateway}\n"
+    others = f"[fleet]\nmetrics_port = 0\n[web]\nport = 0\n[privacy]\n{privacy}\n"
+    file.write_text(listeners + model + others, encoding="utf-8")
     return file
 
 

@@ -20,7 +20,8 @@ from deploy.demo.access import password_line
 EXECUTABLE = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 IMAGE = "eclipse-mosquitto:2"
 _START_TIMEOUT_S = 10.0
-_ACL = Path(__file__).parents[2] / "deploy" / "mosquitto" / "acl"
+_DEPLOYED = Path(__file__).parents[2] / "deploy" / "mosquitto"
+_ACL = _DEPLOYED / "acl"
 
 
 def free_port() -> int:
@@ -46,7 +47,9 @@ class Mosquitto:
         (folder / "mosquitto.conf").write_text(self._configuration(passwords), encoding="utf-8")
 
     def _configuration(self, passwords: dict[str, str] | None) -> str:
-        lines = [f"listener {self._runner.listener}", "persistence false"]
+        deployed = (_DEPLOYED / "mosquitto.conf").read_text(encoding="utf-8").splitlines()
+        limits = [line for line in deployed if line.startswith("max_")]
+        lines = [f"listener {self._runner.listener}", "persistence false", *limits]
         if self._folder.owner() == "root":
             lines.append("user root")
         if passwords is None:
@@ -77,6 +80,11 @@ class Mosquitto:
             time.sleep(0.02)
         raise AssertionError("mosquitto did not start")
 
+    @property
+    def pid(self) -> int:
+        """The process to measure."""
+        return self._runner.pid
+
     def kill(self) -> None:
         """As `kill -9`: nothing is said to anybody, and retained messages are lost."""
         self._runner.kill()
@@ -87,6 +95,9 @@ class _Runner(Protocol):
 
     listener: str
     folder: str
+
+    @property
+    def pid(self) -> int: ...
 
     def start(self) -> None: ...
 
@@ -99,6 +110,11 @@ class _Process:
         self.listener = f"{port} 127.0.0.1"
         self.folder = str(folder)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "mosquitto does not run"
+        return self._process.pid
 
     def start(self) -> None:
         command = [str(EXECUTABLE), "-c", f"{self.folder}/mosquitto.conf"]
@@ -120,6 +136,12 @@ class _Container:
         self._container = DockerContainer(IMAGE).with_volume_mapping(str(folder), self.folder, "rw")
         ports = cast("dict[str, object]", self._container.ports)
         ports["1883/tcp"] = ("127.0.0.1", port)
+
+    @property
+    def pid(self) -> int:
+        wrapped = self._container.get_wrapped_container()
+        wrapped.reload()
+        return int(wrapped.attrs["State"]["Pid"])
 
     def start(self) -> None:
         self._container.start()

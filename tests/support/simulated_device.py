@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 
 import paho.mqtt.client as paho
@@ -11,7 +13,18 @@ from paho.mqtt.enums import CallbackAPIVersion
 from shared import topics
 from shared.codec import encode_presence, encode_telemetry
 from shared.histogram import HistogramRecorder
-from shared.types import GateReport, ModelIdentity, ModelTelemetry, Outcome, Presence, RequestCounters
+from shared.types import (
+    DEFAULT_RING,
+    AuditCounts,
+    GateReport,
+    LabelCounts,
+    ModelIdentity,
+    ModelTelemetry,
+    Outcome,
+    Presence,
+    RequestCounters,
+    StepCounts,
+)
 
 _OUTCOMES = (Outcome.EDGE, Outcome.CLOUD, Outcome.DEGRADED, Outcome.FAILED)
 _CONNECT_TIMEOUT_S = 5.0
@@ -19,10 +32,23 @@ DIGEST = "a" * 64
 
 
 class CountedModel:
-    """One model's counts in one boot of a device, as its agent would keep them."""
+    """One model's counts in one boot of a device, as its agent would keep them.
+
+    `steps` are the gate's certified thresholds, strict to loose, `bins` how many its score histogram has.
+    """
 
     def __init__(
-        self, device_id: str, boot_id: str, *, model: str = "intents", version: str = "1", variant: str = ""
+        self,
+        device_id: str,
+        boot_id: str,
+        *,
+        model: str = "intents",
+        version: str = "1",
+        variant: str = "",
+        ring: str = DEFAULT_RING,
+        gate: GateReport | None = None,
+        steps: Sequence[float] = (),
+        bins: int = 0,
     ) -> None:
         self.identity = ModelIdentity(model, version, DIGEST)
         self.variant = variant
@@ -33,6 +59,13 @@ class CountedModel:
         self.served = 0
         self.call_failed = 0
         self.cloud_link = "closed"
+        self.ring = ring
+        self.gate = gate or GateReport("max_probability", 0.82)
+        self.audits = AuditCounts()
+        self.labels: dict[str, LabelCounts] = {}
+        self.score_counts = [0] * bins
+        self._audit_steps = dict.fromkeys(steps, (0, 0))
+        self._label_steps = dict.fromkeys(steps, (0, 0))
         self._device_id = device_id
         self._boot_id = boot_id
         self._ended = dict.fromkeys(_OUTCOMES, 0)
@@ -59,6 +92,41 @@ class CountedModel:
     def serve(self, outcome: Outcome, requests: int = 1, *, latency_ms: float = 5.0) -> None:
         self.begin(requests)
         self.end(outcome, requests, latency_ms=latency_ms)
+
+    def see(self, label: str, requests: int = 1, *, score_bin: int | None = None, wanted: int = 0) -> None:
+        """So many of the requests were answered `label` by the device itself, with scores in `score_bin`."""
+        self._add_label(label, accepted=requests, wanted=wanted)
+        if score_bin is not None:
+            self.score_counts[score_bin] += requests
+
+    def choose_audits(self, audits: int = 1) -> None:
+        """These are in flight until `fail_audits`."""
+        self.audits = replace(self.audits, chosen=self.audits.chosen + audits, in_flight=self.audits.in_flight + audits)
+
+    def fail_audits(self, audits: int = 1) -> None:
+        """Of those in flight, so many found no cloud."""
+        self.audits = replace(self.audits, failed=self.audits.failed + audits, in_flight=self.audits.in_flight - audits)
+
+    def judge_audits(self, label: str, score: float, audits: int = 1, *, wrong: int = 0) -> None:
+        """So many kept answers `label` at `score` were chosen and judged; the cloud had `wrong` of them otherwise."""
+        self.audits = replace(
+            self.audits,
+            chosen=self.audits.chosen + audits,
+            agreed=self.audits.agreed + audits - wrong,
+            disagreed=self.audits.disagreed + wrong,
+        )
+        self._add_label(label, audited=audits, disagreed=wrong)
+        _judge(self._audit_steps, score, audits, wrong)
+
+    def judge_labels(self, label: str, score: float, answers: int = 1, *, wrong: int = 0) -> None:
+        """The true labels of so many kept answers `label` at `score` came back, `wrong` of them others."""
+        self._add_label(label, labelled=answers, wrong=wrong)
+        _judge(self._label_steps, score, answers, wrong)
+
+    def _add_label(self, label: str, **more: int) -> None:
+        before = self.labels.get(label, LabelCounts())
+        grown = {name: getattr(before, name) + count for name, count in more.items()}
+        self.labels[label] = replace(before, **grown)
 
     def counters(self) -> RequestCounters:
         accepted = sum(self._ended.values()) + self.in_flight
@@ -93,9 +161,25 @@ class CountedModel:
             counters,
             {outcome.value: recorder.snapshot() for outcome, recorder in self._latency.items()},
             {reason: count for reason, count in reasons.items() if count},
-            GateReport("max_probability", 0.82),
+            self.gate,
             self.cloud_link,
+            self.ring,
+            self.audits,
+            _steps(self._audit_steps),
+            _steps(self._label_steps),
+            dict(self.labels),
+            tuple(self.score_counts),
         )
+
+
+def _judge(steps: dict[float, tuple[int, int]], score: float, judged: int, wrong: int) -> None:
+    for threshold, (judged_before, wrong_before) in steps.items():
+        if score >= threshold:
+            steps[threshold] = (judged_before + judged, wrong_before + wrong)
+
+
+def _steps(steps: dict[float, tuple[int, int]]) -> tuple[StepCounts, ...]:
+    return tuple(StepCounts(threshold, judged, wrong) for threshold, (judged, wrong) in steps.items())
 
 
 class SimulatedDevice:
@@ -105,11 +189,18 @@ class SimulatedDevice:
     """
 
     def __init__(
-        self, port: int, device_id: str, *, boot_id: str = "boot-1", password: str | None = None, version: str = "1"
+        self,
+        port: int,
+        device_id: str,
+        *,
+        boot_id: str = "boot-1",
+        password: str | None = None,
+        version: str = "1",
+        model: CountedModel | None = None,
     ) -> None:
         self.device_id = device_id
         self.boot_id = boot_id
-        self.model = CountedModel(device_id, boot_id, version=version)
+        self.model = model or CountedModel(device_id, boot_id, version=version)
         self._port = port
         self._is_gone = False
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=device_id)
@@ -148,6 +239,11 @@ class SimulatedDevice:
     def report(self) -> None:
         self.say(topics.telemetry(self.device_id, self.model.identity.name), encode_telemetry(self.model.telemetry()))
 
+    def report_last_word(self, slot: int = 0) -> None:
+        """Say the model's counts as those of a boot that has ended."""
+        topic = topics.last_word(self.device_id, self.model.identity.name, slot)
+        self.say(topic, encode_telemetry(self.model.telemetry()))
+
     def say(self, topic: str, payload: bytes) -> None:
         """Publish anything, retained, and wait until the broker has it."""
         self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(_CONNECT_TIMEOUT_S)
@@ -160,4 +256,4 @@ class SimulatedDevice:
             self._client.publish(topic, encode_telemetry(self.model.telemetry()), qos=1, retain=True)
 
     def _presence(self, *, online: bool) -> bytes:
-        return encode_presence(Presence(self.device_id, self.boot_id, online, 0, "0.1.0"))
+        return encode_presence(Presence(self.device_id, self.boot_id, online, 0, "0.1.0", self.model.ring))

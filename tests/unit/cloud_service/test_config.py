@@ -54,6 +54,22 @@ def test_pages_without_tls_stay_on_loopback(tmp_path: Path, key: str) -> None:
         load(tmp_path, f'[{table}]\n{name} = "0.0.0.0"\n')
 
 
+@pytest.mark.parametrize(
+    "more",
+    ['login = "required"', 'tls = { certificate = "c.pem", key = "k.pem" }', 'login = "auto"\nbehind_proxy = true'],
+)
+def test_a_page_that_others_reach_needs_tls_and_a_login(tmp_path: Path, more: str) -> None:
+    with pytest.raises(ConfigurationError, match=r'set web\.tls and web\.login = "required"'):
+        load(tmp_path, f'[web]\nhost = "0.0.0.0"\n{more}\n')
+
+
+def test_with_tls_and_a_login_the_page_may_be_reached_by_others(tmp_path: Path) -> None:
+    protected = 'login = "required"\ntls = { certificate = "c.pem", key = "/etc/k.pem" }'
+    web = load(tmp_path, f'[web]\nhost = "0.0.0.0"\n{protected}\n').web
+    assert web.tls is not None
+    assert (web.tls.certificate, web.tls.key) == (tmp_path / "c.pem", Path("/etc/k.pem"))
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_CLOUD_GATEWAY__MAX_BATCH", "8")
     assert load(tmp_path, "[gateway]\nmax_batch = 4\n").gateway.max_batch == 8

@@ -49,7 +49,7 @@ class Run:
         elif self.open:
             ticket, calls = self.open[which % len(self.open)]
             if action == "want":
-                ticket.want_cloud()
+                ticket.predicted("card", 0.3, wanted=True)
             elif action == "call":
                 calls.append(ticket.call().__enter__())
             elif action == "hang up" and calls:
@@ -144,7 +144,7 @@ def test_settling_twice_is_a_mistake_that_shows() -> None:
 def test_wanting_the_cloud_twice_counts_once() -> None:
     ledger = Ledger(FakeClock())
     with ledger.accept(0.0) as ticket:
-        ticket.want_cloud()
-        ticket.want_cloud()
+        ticket.predicted("card", 0.3, wanted=True)
+        ticket.predicted("card", 0.3, wanted=True)
         ticket.settle(Outcome.EDGE, Reason.REQUESTED)
     assert ledger.snapshot().counters.wanted == 1

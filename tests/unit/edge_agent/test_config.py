@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.agent import state_path
 from edge_agent.config import load_agent_settings
 from shared.errors import ConfigurationError
+from shared.gate import Risk
 from shared.secret_files import read_secret
 
 MINIMAL = 'device_id = "d1"\n[[models]]\nbundle = "tiny"\n'
@@ -28,6 +30,21 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     assert settings.broker and settings.broker.password_file == Path("/p")
 
 
+def test_a_device_keeps_its_state_beside_its_configuration_unless_told_otherwise(tmp_path: Path) -> None:
+    settings = load_agent_settings(written(tmp_path, MINIMAL))
+    assert state_path(settings) == tmp_path / "tandem-agent" / "d1.sqlite"
+    assert (settings.ring, settings.audit.share, settings.budget.loosest) == ("default", 0.05, {})
+    settings = load_agent_settings(written(tmp_path, MINIMAL + '[state]\ndata_dir = "/var/lib/tandem"\n'))
+    assert state_path(settings) == Path("/var/lib/tandem/d1.sqlite")
+
+
+def test_a_budget_names_risks_and_alphas(tmp_path: Path) -> None:
+    text = MINIMAL + '[budget]\noffload_cap = 0.2\nloosest = { "kept-error" = 0.1, "kept-disagreement" = 0.2 }\n'
+    budget = load_agent_settings(written(tmp_path, text)).budget
+    assert budget.offload_cap == 0.2
+    assert budget.loosest == {Risk.KEPT_ERROR: 0.1, Risk.KEPT_DISAGREEMENT: 0.2}
+
+
 def test_the_loopback_address_of_ipv6_needs_no_tls(tmp_path: Path) -> None:
     settings = load_agent_settings(written(tmp_path, MINIMAL + '[cloud]\naddress = "[::1]:50051"\n'))
     assert settings.cloud and settings.cloud.address == "[::1]:50051"
@@ -47,6 +64,10 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         (MINIMAL + '[cloud]\naddress = "cloud.example:50051"\n', "set cloud.ca_file for TLS"),
         (MINIMAL + '[broker]\nhost = "broker.example"\n', "set broker.ca_file for TLS"),
         (MINIMAL + '[cloud]\naddress = "localhost"\n', "must be host:port"),
+        ('ring = "a/b"\n' + MINIMAL, "ring 'a/b' is not a name"),
+        (MINIMAL + "[audit]\nshare = 1.5\n", "audit.share"),
+        (MINIMAL + '[budget]\nloosest = { "luck" = 0.1 }\n', "budget.loosest.luck"),
+        (MINIMAL + "[state]\ndir = 1\n", "state.dir: unknown key; known are data_dir"),
         (MINIMAL + "thread = 2\n", "models.0.thread: unknown key; did you mean threads?"),
         ('device_id = "a/b"\n[[models]]\nbundle = "x"\n', "device_id"),
         ('device_id = "d1"\nmodels = []\n', "models"),

@@ -26,7 +26,7 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 async def test_a_sound_device_gets_ok_on_every_line(tmp_path: Path) -> None:
     checks = await examine(configured(tmp_path), SystemClock())
     assert {check.status for check in checks} == {Status.OK}
-    assert set(by_name(checks)) == {"configuration", "model tiny", "broker", "cloud", "clock", "disk"}
+    assert set(by_name(checks)) == {"configuration", "model tiny", "broker", "cloud", "clock", "disk", "state"}
     assert "3 golden texts" in by_name(checks)["model tiny"].finding
 
 

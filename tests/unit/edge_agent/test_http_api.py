@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -9,19 +11,28 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_agent.config import HttpSettings
+from edge_agent.config import HttpSettings, LabelSettings
 from edge_agent.escalation.breaker import BreakerState
 from edge_agent.http_api import HttpApi
-from edge_agent.http_schema import AnswerBody, ErrorBody
-from edge_agent.metrics import MetricsPage
+from edge_agent.http_schema import AnswerBody, ErrorBody, LabelReceiptBody
+from edge_agent.labelling import LabelDesk
+from edge_agent.metrics import MetricsPage, StateHealth
 from edge_agent.model import EdgeModel
 from edge_agent.pipeline import Pipeline
+from edge_agent.state.answers import UnsavedAnswers
 from shared.errors import EngineError
 from shared.types import RequestCounters
-from tests.support.edge_parts import ScriptedEngine, StuckEngine, model_with_engine, open_test_pipeline
+from tests.support.edge_parts import (
+    ScriptedEngine,
+    StuckEngine,
+    model_with_engine,
+    open_test_keeper,
+    open_test_pipeline,
+)
 from tests.support.fake_cloud import FakeCloud
 
 pytestmark = pytest.mark.anyio
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "user-guide.md"
 
 
 def client_of(api: HttpApi) -> httpx.AsyncClient:
@@ -214,13 +225,93 @@ async def test_the_metrics_are_the_ledgers_counts(api: HttpApi, pipeline: Pipeli
         assert line in lines
 
 
+@asynccontextmanager
+async def labelled_api(model: EdgeModel) -> AsyncIterator[httpx.AsyncClient]:
+    """An API that has answered "card" as r1 and r2, and takes true labels."""
+    api, memory = HttpApi(HttpSettings(), LabelSettings(max_list_items=3)), UnsavedAnswers(100)
+    with open_test_pipeline([model], memory=memory) as pipeline:
+        async with open_test_keeper(pipeline, memory, None) as keeper, client_of(api) as client:
+            desk = LabelDesk(pipeline.lanes, keeper, tells_cloud=False, max_waiting=10)
+            health = StateHealth(is_failing=False, waiting_labels=0)
+            api.open(pipeline, MetricsPage(pipeline.lanes, lambda: None, lambda: None, lambda: health), desk)
+            for request_id in ("r1", "r2"):
+                await client.post("/v1/infer", json={"text": "card", "request_id": request_id})
+            yield client
+
+
+async def test_a_true_label_gets_a_receipt_of_the_documented_form(tiny_model: EdgeModel) -> None:
+    async with labelled_api(tiny_model) as client:
+        response = await client.post("/v1/labels", json={"request_id": "r1", "label": "卡"})
+        receipt = LabelReceiptBody.model_validate(response.json())
+        assert (response.status_code, receipt.taken, receipt.kept, receipt.agrees) == (200, True, True, False)
+        assert (receipt.request_id, receipt.model, receipt.label, receipt.edge_label) == ("r1", "tiny", "卡", "card")
+        again = LabelReceiptBody.model_validate((await client.post("/v1/labels", json=[receipt_claim()])).json()[0])
+        assert not again.taken
+
+
+def test_the_guide_shows_a_receipt_of_the_documented_form() -> None:
+    shown = re.search(r"```json\n(\{[^`]*\"taken\"[^`]*)```", GUIDE.read_text(encoding="utf-8"))
+    assert shown and LabelReceiptBody.model_validate_json(shown[1]).agrees
+
+
+def receipt_claim() -> dict[str, str]:
+    return {"request_id": "r1", "label": "卡"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"request_id": "r9", "label": "card"}, 404, "unknown_request"),
+        ({"request_id": "r1", "label": "loan", "model": "other"}, 404, "unknown_request"),
+        ({"request_id": "r1", "label": ""}, 422, "bad_input"),
+        ({"request_id": "r1"}, 422, "bad_input"),
+        ({"request_id": "r1", "label": "card", "lable": 1}, 422, "bad_input"),
+        ("card", 422, "bad_input"),
+        ([{"request_id": "r1", "label": "card"}] * 4, 413, "too_large"),
+    ],
+)
+async def test_a_label_that_cannot_be_taken_says_why(
+    tiny_model: EdgeModel, body: object, status: int, code: str
+) -> None:
+    async with labelled_api(tiny_model) as client:
+        response = await client.post("/v1/labels", json=body)
+    assert (response.status_code, ErrorBody.model_validate(response.json()).error.code) == (status, code)
+
+
+async def test_a_list_of_labels_is_taken_item_by_item(tiny_model: EdgeModel) -> None:
+    items = [{"request_id": "r1", "label": "card"}, {"request_id": "r1", "label": "loan"}, {"request_id": 7}]
+    async with labelled_api(tiny_model) as client:
+        response = await client.post("/v1/labels", json=items)
+        lines = (await client.get("/metrics")).text.splitlines()
+    first, *others = response.json()
+    assert response.status_code == 200 and LabelReceiptBody.model_validate(first).taken
+    assert [ErrorBody.model_validate(other).error.code for other in others] == ["label_differs", "bad_input"]
+    for line in (
+        'tandem_true_labels_total{model="tiny"} 1.0',
+        'tandem_true_labels_wrong_total{model="tiny"} 0.0',
+        'tandem_label_step_judged_total{model="tiny",threshold="0.9"} 1.0',
+        'tandem_audits_chosen_total{model="tiny"} 0.0',
+        'tandem_gate_threshold{model="tiny"} 0.9',
+        'tandem_gate_alpha{model="tiny",risk="kept-error"} 0.05',
+        'tandem_gate_policy_refused{model="tiny"} 0.0',
+        "tandem_state_failing 0.0",
+    ):
+        assert line in lines
+
+
+async def test_before_the_state_is_open_no_label_is_taken(api: HttpApi) -> None:
+    async with client_of(api) as client:
+        assert (await client.post("/v1/labels", json={"request_id": "r1", "label": "card"})).status_code == 503
+
+
 async def test_the_openapi_page_needs_nothing_from_the_network(api: HttpApi) -> None:
     async with client_of(api) as client:
         document = (await client.get("/openapi.json")).json()
         page = (await client.get("/docs")).text
         script = (await client.get("/docs.js")).text
-    assert set(document["paths"]) == {"/v1/infer", "/livez", "/readyz", "/metrics"}
-    assert {"InferBody", "AnswerBody", "ErrorBody"} <= set(document["components"]["schemas"])
+    assert set(document["paths"]) == {"/v1/infer", "/v1/labels", "/livez", "/readyz", "/metrics"}
+    bodies = {"InferBody", "AnswerBody", "LabelBody", "LabelReceiptBody", "ErrorBody"}
+    assert bodies <= set(document["components"]["schemas"])
     named = {text.split('"')[0] for text in json.dumps(document).split("#/components/schemas/")[1:]}
     assert named <= set(document["components"]["schemas"])
     assert "http://" not in page + script and "https://" not in page + script

@@ -30,6 +30,7 @@ from tests.support.edge_parts import (
     ScriptedEngine,
     StuckEngine,
     assert_counters_add_up,
+    audited,
     model_with_engine,
     open_test_pipeline,
 )
@@ -290,7 +291,7 @@ async def test_nothing_is_lost_or_doubled_whatever_happens_at_once(tiny_model: E
     cloud = FakeCloud()
     faults: list[EscalationError | None] = [None, CloudUnavailable("away"), CloudTimedOut("slow")]
     received = 0
-    with open_test_pipeline([tiny_model], cloud=cloud, max_in_flight=6) as pipeline:
+    with open_test_pipeline([tiny_model], cloud=cloud, max_in_flight=6, audit_share=0.5) as pipeline:
         ledger = pipeline.lanes["tiny"].ledger
 
         async def caller() -> None:
@@ -304,9 +305,12 @@ async def test_nothing_is_lost_or_doubled_whatever_happens_at_once(tiny_model: E
                     await pipeline.answer(InferenceRequest(text, deadline_ms=chance.choice([1, 50, 2000])))
             assert_counters_add_up(ledger.snapshot().counters)
 
-        async with anyio.create_task_group() as tasks:
+        async with audited(pipeline, chance.random, max_in_flight=3), anyio.create_task_group() as tasks:
             for _ in range(60):
                 tasks.start_soon(caller)
-        counters = ledger.snapshot().counters
+        counters, found = ledger.snapshot().counters, ledger.snapshot().judgements
     assert_counters_add_up(counters)
+    audits = found.audits
+    assert audits.chosen == audits.agreed + audits.disagreed + audits.failed and audits.in_flight == 0
+    assert sum(each.wanted for each in found.labels.values()) == counters.wanted
     assert (counters.received, counters.in_flight, counters.calls_in_flight) == (received, 0, 0)

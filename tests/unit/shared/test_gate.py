@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import GateError
-from shared.gate import GateKeeper, Risk, Score, gate_document, parse_gate, probabilities, score_values
+from shared.gate import (
+    CertifiedThreshold,
+    GateKeeper,
+    Guarantee,
+    LabelRule,
+    Risk,
+    Score,
+    gate_document,
+    parse_gate,
+    probabilities,
+    score_values,
+)
 from shared.types import Reason
 from tests.support.tiny_bundle import tiny_gate
 
@@ -93,3 +105,46 @@ def test_scores_are_finite_and_probabilities_sum_to_one(row: list[float], temper
     logits = np.array([row], np.float32)
     assert np.isclose(probabilities(logits, temperature).sum(), 1.0)
     assert all(np.isfinite(score_values(logits, score, temperature)).all() for score in Score)
+
+
+@pytest.mark.parametrize("score", list(Score))
+@given(st.lists(st.floats(-80, 80, width=32), min_size=2, max_size=90), st.floats(0.05, 20))
+def test_one_prediction_is_judged_exactly_as_many_are(score: Score, row: list[float], temperature: float) -> None:
+    logits = np.array(row, np.float32)
+    chances, decision = GateKeeper(replace(GATE, score=score, temperature=temperature)).judge(logits)
+    np.testing.assert_array_equal(chances, probabilities(logits[np.newaxis], temperature)[0])
+    assert decision.score == score_values(logits[np.newaxis], score, temperature)[0]
+
+
+def test_a_critical_labels_answers_need_its_own_threshold() -> None:
+    logits = np.array([0, 4, 0], np.float32)
+    assert GateKeeper(GATE).decide(logits).keep
+    rule = LabelRule("cash", 1, 0.1, CertifiedThreshold(0.01, 0.99, 300, 0, 0.008, 0.7))
+    decision = GateKeeper(replace(GATE, label_rules=(rule,))).decide(logits)
+    assert (decision.keep, decision.threshold, decision.reason) == (False, 0.99, Reason.UNCERTAIN)
+    assert GateKeeper(replace(GATE, label_rules=(rule,))).decide(np.array([4, 0, 0], np.float32)).keep
+
+
+def test_answers_of_an_escalated_label_are_never_kept() -> None:
+    keeper = GateKeeper(replace(GATE, label_rules=(LabelRule("cash", 1),)))
+    decision = keeper.decide(np.array([0, 99, 0], np.float32))
+    assert (decision.keep, decision.threshold) == (False, None)
+
+
+def test_a_gate_may_be_held_stricter_and_never_looser() -> None:
+    sure = np.array([6, 0, 0], np.float32)
+    assert not GateKeeper(GATE, least_threshold=0.9999).decide(sure).keep
+    assert GateKeeper(GATE, least_threshold=0.1).threshold == GATE.threshold()
+    assert GateKeeper(GATE, escalates_all=True).decide(sure).reason is Reason.UNCERTIFIED
+
+
+def test_a_gate_of_the_first_format_is_read_with_what_was_not_known_then() -> None:
+    fields = json.loads(document(format=1))
+    del fields["label_rules"], fields["score_histogram"]
+    for certificate in fields["certificates"]:
+        del certificate["guarantee"], certificate["curve"]
+        for step in certificate["steps"]:
+            del step["shortfall"]
+    gate = parse_gate(json.dumps(fields).encode())
+    assert gate.threshold() == GATE.threshold()
+    assert (gate.label_rules, gate.certificates[0].guarantee) == ((), Guarantee.PROBABILITY)

@@ -14,6 +14,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fleet_readings import NOW_S, FixedReader, counted, device_reading, fleet_reading
 
 pytestmark = pytest.mark.anyio
+REGIONS = {"status", "notices", "headline", "risk_now", "charts", "devices", "details"}
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_many_viewers_cost_one_read_for_each_refresh(feed: Feed, reader: F
 async def test_only_what_changed_is_sent_again(feed: Feed, reader: FixedReader, clock: FakeClock) -> None:
     with feed.viewer(DEFAULT_RANGE) as viewer:
         first = await viewer.next()
-        assert first is not None and set(first) == {"status", "notices", "headline", "charts", "devices", "details"}
+        assert first is not None and set(first) == REGIONS
         assert reader.reading is not None and reader.reading.status is not None
         reader.reading = replace(reader.reading, status=replace(reader.reading.status, written_s=NOW_S + 1))
         clock.advance(1)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cloud_service.fleet.deltas import MAX_COUNT, increase, series_of, snapshot_of
+from cloud_service.fleet.deltas import MAX_COUNT, Verdicts, further_verdicts, increase, series_of, snapshot_of
 from shared.errors import MessageError
-from shared.types import Outcome, RequestCounters
+from shared.types import Outcome, RequestCounters, StepCounts
 from tests.support.simulated_device import CountedModel
 
 
@@ -74,3 +74,24 @@ def test_boot_version_and_variant_are_counted_apart(model: CountedModel) -> None
         CountedModel("d1", "b1", variant="B").telemetry(),
     ]
     assert len({series_of(each) for each in told}) == 4
+
+
+def verdicts(*steps: StepCounts, digest: str = "a", scores: tuple[int, ...] = ()) -> Verdicts:
+    return Verdicts(digest, steps, (), scores)
+
+
+def test_steps_of_the_same_gate_count_what_was_added() -> None:
+    early, late = verdicts(StepCounts(0.9, 3, 1), scores=(1, 2)), verdicts(StepCounts(0.9, 5, 2), scores=(1, 5))
+    assert further_verdicts(early, late) == verdicts(StepCounts(0.9, 2, 1), scores=(0, 3))
+    assert further_verdicts(late, late) == verdicts()
+
+
+def test_steps_of_another_gate_or_of_other_thresholds_or_fewer_counts_begin_anew() -> None:
+    early = verdicts(StepCounts(0.9, 3, 1), scores=(4, 2))
+    for late in (
+        verdicts(StepCounts(0.9, 5, 2), digest="b"),
+        verdicts(StepCounts(0.8, 5, 2)),
+        verdicts(StepCounts(0.9, 2, 1), scores=(1, 1)),
+        verdicts(StepCounts(0.9, 9, 1), StepCounts(0.8, 10, 1)),
+    ):
+        assert further_verdicts(early, late).audits == late.audits

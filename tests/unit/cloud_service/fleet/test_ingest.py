@@ -4,7 +4,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S
+from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S, Retention
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.fleet.pruning import STEADY_FOR_S
 from shared import topics
@@ -19,6 +19,7 @@ from tests.support.simulated_device import CountedModel
 pytestmark = pytest.mark.anyio
 TOPIC = topics.telemetry("d1", "intents")
 RETENTION_S = 3600
+RETENTION = Retention(minutes_s=RETENTION_S)
 
 
 @pytest.fixture
@@ -28,7 +29,14 @@ def anyio_backend() -> str:
 
 def make_ingest(store: MemoryStore, clock: FakeClock, *, capacity: int = 100) -> Ingest:
     broker = BrokerState("localhost:1883", True, "")
-    return Ingest(store, clock, lambda: broker, commit_interval_s=1, retention_s=RETENTION_S, inbox_capacity=capacity)
+    return Ingest(
+        store,
+        clock,
+        lambda: broker,
+        commit_interval_s=1,
+        retention=RETENTION,
+        inbox_capacity=capacity,
+    )
 
 
 def word(model: CountedModel, *, retained: bool = False) -> Message:
@@ -114,7 +122,8 @@ async def test_while_there_is_no_room_the_broker_waits() -> None:
 async def test_counts_of_ended_boots_are_forgotten_and_those_of_a_silent_device_are_not() -> None:
     store, clock = MemoryStore(), FakeClock()
     ingest = make_ingest(store, clock)
-    for boot_id in ("b1", "b2"):
+    boots = [f"b{number}" for number in range(12)]
+    for boot_id in boots:
         model = CountedModel("d1", boot_id)
         model.serve(Outcome.EDGE)
         await ingest.take(word(model))
@@ -123,8 +132,8 @@ async def test_counts_of_ended_boots_are_forgotten_and_those_of_a_silent_device_
     for _ in range(3):
         clock.advance(RETENTION_S + STEADY_FOR_S)
         await ingest.commit()
-    assert [series.boot_id for series in store.states] == ["b2"]
-    assert store.sum().counters.edge == 2
+    assert [series.boot_id for series in store.states] == boots[2:]
+    assert store.sum().counters.edge == len(boots)
     assert store.pruned
 
 

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S
+from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S, Retention
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.fleet.tally import Tally, total
 from shared import topics
@@ -120,7 +120,7 @@ class World:
 
     def _start(self) -> Ingest:
         broker = BrokerState("localhost:1883", True, "")
-        return Ingest(self.store, self.clock, lambda: broker, commit_interval_s=1, retention_s=3600)
+        return Ingest(self.store, self.clock, lambda: broker, commit_interval_s=1, retention=Retention(minutes_s=3600))
 
 
 def truth(models: list[CountedModel]) -> RequestCounters:

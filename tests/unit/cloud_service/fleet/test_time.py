@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from cloud_service.fleet.buckets import (
     ALL_TIME_S,
+    DAY_S,
     DEVICE_WIDTHS_S,
     FLEET_WIDTHS_S,
     WHOLE_FLEET,
     Bucket,
+    Retention,
     Share,
     bucket_at,
     buckets_at,
-    kept_since,
 )
 from cloud_service.fleet.pruning import PRUNE_EVERY_S, STEADY_FOR_S, PruneRule
 
@@ -28,9 +29,10 @@ def test_an_increase_is_booked_for_the_fleet_and_for_the_device_in_open_buckets(
 
 
 def test_the_sum_of_all_time_is_never_pruned() -> None:
-    kept = kept_since(10_000_000, 48 * 3600)
+    kept = Retention().kept_since(1_800_000_000)
     assert ALL_TIME_S not in kept and set(kept) == set(FLEET_WIDTHS_S) - {ALL_TIME_S}
-    assert kept[3600] < kept[60] < kept[10]
+    assert kept[DAY_S] < kept[3600] < kept[60] == kept[600] < kept[10]
+    assert (1_800_000_000 - kept[DAY_S]) // DAY_S == 730
 
 
 def test_pruning_begins_when_the_clocks_have_agreed_for_a_while_and_then_goes_on_at_intervals() -> None:

@@ -1,0 +1,144 @@
+"""The store as the Offload page reads it. Blocking: call from a worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, literal_column, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud_service.dashboard.offload_address import Dimension, Filter
+from cloud_service.dashboard.offload_question import Choices, OffloadQuestion, OffloadReading
+from cloud_service.dashboard.ranges import Axis
+from cloud_service.fleet.buckets import ALL_TIME_S, DAY_S, HOUR_S, WHOLE_FLEET
+from cloud_service.fleet.tally import AUDIT_COLUMNS, COUNTER_NAMES
+from cloud_service.storage import tables
+from cloud_service.storage.fleet_reader import is_missing
+from cloud_service.storage.offload_sums import DimensionSums, LabelSums, ReasonSums, Sums
+from cloud_service.storage.schema import is_current
+from shared.errors import StorageError
+
+_HOURS_RANKED_S = 6 * HOUR_S
+_DAYS_RANKED_S = 7 * DAY_S
+_COLUMNS = tables.counts.c
+
+
+class OffloadReader:
+    """Reads only, from any process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._is_ready = False
+
+    def read(self, question: OffloadQuestion) -> OffloadReading | None:
+        """One consistent look; None while the fleet service has not set up the store.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        if is_missing(self._engine):
+            return None
+        try:
+            with self._engine.begin() as connection:
+                self._is_ready = self._is_ready or is_current(connection)
+                return _read(connection, question) if self._is_ready else None
+        except SQLAlchemyError as error:
+            self._is_ready = False
+            raise StorageError(f"the store cannot be read: {error}") from error
+
+
+def _read(connection: Connection, question: OffloadQuestion) -> OffloadReading:
+    choices = _choices(connection)
+    if question.by is Dimension.DEVICE:
+        return _devices(connection, question, choices)
+    if question.by in (Dimension.REASON, Dimension.LABEL):
+        return _parts(connection, question, choices)
+    rows = connection.execute(_counted(question, _value_of(question.by), [WHOLE_FLEET]))
+    sums = DimensionSums()
+    sums.add_all(rows)
+    return sums.reading(question, choices)
+
+
+def _devices(connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+    """Chosen by a few coarse buckets, so that the cost is bounded; their figures are those of the stretch itself."""
+    ranked = _ranking_axis(question.axis)
+    rows = connection.execute(_ranking(ranked, question.filter)).all()
+    best = sorted(rows, key=lambda row: (-row.wanted, -row.accepted, row.device_id))[: question.top]
+    chosen = list(dict.fromkeys([*question.named, *(row.device_id for row in best)]))
+    sums = DimensionSums()
+    sums.add_whole(connection.execute(_counted(question, literal_column("''"), [WHOLE_FLEET])))
+    sums.add_all(connection.execute(_counted(question, _COLUMNS.device_id, chosen)))
+    return sums.reading(question, choices, known=len(rows), ranked=ranked)
+
+
+def _parts(connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+    sums: Sums
+    if question.by is Dimension.REASON:
+        sums, told = ReasonSums(), (_COLUMNS.received, _COLUMNS.reasons)
+    else:
+        sums, told = LabelSums(), (_COLUMNS.accepted, _COLUMNS.labels)
+    query = select(_COLUMNS.starts_s, *told).where(*_where(question.axis, question.filter, [WHOLE_FLEET]))
+    sums.add_all(connection.execute(query))
+    return sums.reading(question, choices)
+
+
+def _value_of(by: Dimension) -> ColumnElement[str]:
+    if by is Dimension.VERSION:
+        return _COLUMNS.model + "/" + _COLUMNS.model_version
+    return _COLUMNS.ring if by is Dimension.RING else _COLUMNS.variant
+
+
+def _counted(question: OffloadQuestion, value: ColumnElement[str], owners: Sequence[str]) -> Select[Any]:
+    """Rows of value, begin, counters, audits, latency."""
+    figures = [_COLUMNS[name] for name in (*COUNTER_NAMES, *AUDIT_COLUMNS)]
+    return select(value, _COLUMNS.starts_s, *figures, _COLUMNS.latency).where(
+        *_where(question.axis, question.filter, owners)
+    )
+
+
+def _where(axis: Axis, wanted: Filter, owners: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [
+        _COLUMNS.width_s == axis.width_s,
+        _COLUMNS.device_id == owners[0] if len(owners) == 1 else _COLUMNS.device_id.in_(owners),
+        _COLUMNS.starts_s >= axis.since_s,
+        _COLUMNS.starts_s < axis.until_s,
+        *_filtered(wanted),
+    ]
+
+
+def _filtered(wanted: Filter) -> list[ColumnElement[bool]]:
+    named = (("model", wanted.model), ("ring", wanted.ring), ("model_version", wanted.version),
+             ("variant", wanted.variant))  # fmt: skip
+    return [_COLUMNS[name] == value for name, value in named if value is not None]
+
+
+def _ranking_axis(axis: Axis) -> Axis:
+    """The hours that `axis` touches, or the days, the newest seven of them at most."""
+    width_s, most_s = (HOUR_S, _HOURS_RANKED_S) if axis.span_s <= _HOURS_RANKED_S else (DAY_S, _DAYS_RANKED_S)
+    until_s = -(-axis.until_s // width_s) * width_s
+    since_s = axis.since_s - axis.since_s % width_s
+    return Axis(since_s if width_s == HOUR_S else max(since_s, until_s - most_s), until_s, width_s)
+
+
+def _ranking(axis: Axis, wanted: Filter) -> Select[Any]:
+    """The width stands in the text, so that SQLite sees that its partial index holds."""
+    accepted, want = func.sum(_COLUMNS.accepted).label("accepted"), func.sum(_COLUMNS.wanted).label("wanted")
+    return (
+        select(_COLUMNS.device_id, accepted, want)
+        .where(
+            _COLUMNS.width_s == literal_column(str(axis.width_s)),
+            _COLUMNS.starts_s >= axis.since_s,
+            _COLUMNS.starts_s < axis.until_s,
+            _COLUMNS.device_id != WHOLE_FLEET,
+            *_filtered(wanted),
+        )
+        .group_by(_COLUMNS.device_id)
+    )
+
+
+def _choices(connection: Connection) -> Choices:
+    names = (_COLUMNS.model, _COLUMNS.ring, _COLUMNS.model_version, _COLUMNS.variant)
+    query = select(*names).distinct().where(_COLUMNS.width_s == ALL_TIME_S, _COLUMNS.device_id == WHOLE_FLEET)
+    columns = list(zip(*connection.execute(query), strict=True)) or [(), (), (), ()]
+    return Choices(*(tuple(sorted(set(values))) for values in columns))

@@ -1,0 +1,298 @@
+"""The one adapter for the device's SQLite file. Blocking; used by one thread at a time.
+
+words     the newest telemetry of each boot and model, of this boot and the few before
+answers   the device's answers, with the true labels that came back and whether the cloud still waits for them
+policies  the policy that each model's gate obeys
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_agent.state.answers import AnswerKey, RememberedAnswer
+from shared.errors import StorageError
+from shared.topics import LAST_WORD_SLOTS
+
+_log = logging.getLogger(__name__)
+FORMAT = 1
+_BUSY_TIMEOUT_S = 5.0
+_SCHEMA = """
+CREATE TABLE words (
+    ordinal INTEGER NOT NULL, boot_id TEXT NOT NULL, model TEXT NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (model, ordinal));
+CREATE TABLE answers (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, request_id TEXT NOT NULL, model_version TEXT NOT NULL,
+    gate_digest TEXT NOT NULL, label TEXT NOT NULL, confidence REAL NOT NULL, gate_score REAL NOT NULL,
+    kept INTEGER NOT NULL, answered_at_unix_ms INTEGER NOT NULL, true_label TEXT, waits INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (request_id, model));
+CREATE INDEX answers_waiting ON answers (id) WHERE waits = 1;
+CREATE TABLE policies (model TEXT PRIMARY KEY, payload BLOB NOT NULL);
+"""
+_ANSWER = "model, request_id, model_version, gate_digest, label, confidence, gate_score, kept, answered_at_unix_ms"
+
+
+@dataclass(frozen=True)
+class LastWord:
+    """The newest telemetry that was saved of a boot that has ended; `slot` is its place at the broker."""
+
+    model: str
+    slot: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """An answer, and the true label that came back for it, if one has."""
+
+    answer: RememberedAnswer
+    true_label: str | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one transaction writes. `true_labels` from model and request id to the label and whether the cloud waits."""
+
+    words: Mapping[str, bytes] = field(default_factory=dict)
+    answers: Sequence[RememberedAnswer] = ()
+    true_labels: Mapping[AnswerKey, tuple[str, bool]] = field(default_factory=dict)
+    policies: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.words or self.answers or self.true_labels or self.policies)
+
+
+class StateFile:
+    """An open file, of the boot `boot_id`. Its thread may change, but no two may use it at once."""
+
+    def __init__(self, path: Path | None, boot_id: str, remembered_answers: int) -> None:
+        """Open the file, or make it; `path` None: in memory alone.
+
+        Raises:
+            StorageError: it cannot be opened or written, is damaged, or was written by a newer Tandem.
+        """
+        self._boot_id = boot_id
+        self._remembered_answers = remembered_answers
+        with _translated(path):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                path or ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with _translated(path):
+                self._prepare(path)
+                newest: int | None = self._connection.execute("SELECT max(ordinal) FROM words").fetchone()[0]
+        except StorageError:
+            self._connection.close()
+            raise
+        self._ordinal = (newest or 0) + 1
+        self._path = path
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def last_words(self) -> list[LastWord]:
+        """The last words of the boots before this one, oldest first.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        with _translated(self._path):
+            rows = self._connection.execute(
+                "SELECT model, ordinal, payload FROM words WHERE ordinal >= ? AND ordinal < ? ORDER BY ordinal",
+                (self._ordinal - LAST_WORD_SLOTS, self._ordinal),
+            )
+            return [LastWord(model, ordinal % LAST_WORD_SLOTS, payload) for model, ordinal, payload in rows]
+
+    def policies(self) -> dict[str, bytes]:
+        """The policies that were obeyed last, by model.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        with _translated(self._path):
+            return dict(self._connection.execute("SELECT model, payload FROM policies").fetchall())
+
+    def find(self, request_id: str, model: str | None) -> list[LabelledAnswer]:
+        """The answers to a request, of one model or (None) of all.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        with _translated(self._path):
+            rows = self._connection.execute(
+                f"SELECT {_ANSWER}, true_label FROM answers WHERE request_id = ? AND (? IS NULL OR model = ?)",  # noqa: S608
+                (request_id, model, model),
+            )
+            return [_labelled(row) for row in rows]
+
+    def waiting(self, limit: int) -> list[LabelledAnswer]:
+        """The oldest answers whose true label the cloud has not taken yet.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        with _translated(self._path):
+            rows = self._connection.execute(
+                f"SELECT {_ANSWER}, true_label FROM answers WHERE waits = 1 ORDER BY id LIMIT ?",  # noqa: S608
+                (limit,),
+            )
+            return [_labelled(row) for row in rows]
+
+    def count_waiting(self) -> int:
+        """How many true labels the cloud has not taken yet.
+
+        Raises:
+            StorageError: they cannot be counted.
+        """
+        with _translated(self._path):
+            count: int = self._connection.execute("SELECT count(*) FROM answers WHERE waits = 1").fetchone()[0]
+            return count
+
+    def write(self, changes: Changes) -> None:
+        """Write all or nothing; writing the same again changes nothing.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        with _translated(self._path), self._transaction():
+            execute, execute_many = self._connection.execute, self._connection.executemany
+            for model, payload in changes.words.items():
+                execute(
+                    "INSERT OR REPLACE INTO words VALUES (?, ?, ?, ?)", (self._ordinal, self._boot_id, model, payload)
+                )
+            execute("DELETE FROM words WHERE ordinal < ?", (self._ordinal - LAST_WORD_SLOTS,))
+            execute_many(
+                f"INSERT OR IGNORE INTO answers ({_ANSWER}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                [_row(answer) for answer in changes.answers],
+            )
+            execute_many(
+                "UPDATE answers SET true_label = ?, waits = ?"
+                " WHERE model = ? AND request_id = ? AND true_label IS NULL",
+                [(label, waits, model, request) for (model, request), (label, waits) in changes.true_labels.items()],
+            )
+            execute(
+                "DELETE FROM answers WHERE waits = 0 AND id <= (SELECT max(id) FROM answers) - ?",
+                (self._remembered_answers,),
+            )
+            execute_many("INSERT OR REPLACE INTO policies VALUES (?, ?)", list(changes.policies.items()))
+
+    def taken(self, keys: Sequence[AnswerKey]) -> None:
+        """The cloud has taken the true labels of these answers.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        with _translated(self._path), self._transaction():
+            self._connection.executemany("UPDATE answers SET waits = 0 WHERE model = ? AND request_id = ?", keys)
+
+    def _prepare(self, path: Path | None) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        found: int = execute("PRAGMA user_version").fetchone()[0]
+        if found > FORMAT:
+            raise StorageError(f"{path} has format {found}, this program knows {FORMAT}")
+        if (verdict := execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise StorageError(f"{path} is damaged: {verdict}")
+        if found < FORMAT:
+            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            raise
+
+
+def open_state(path: Path, boot_id: str, remembered_answers: int, now_unix_s: float) -> StateFile:
+    """The file at `path`; one that cannot be used is set aside under another name, with the time in it.
+
+    Where there can be no file at all the state is kept in memory, and is lost with the process.
+    """
+    try:
+        return StateFile(path, boot_id, remembered_answers)
+    except StorageError as error:
+        _log.error("the device's state cannot be used: %s", error)
+        is_in_use = "locked" in str(error)
+    if not is_in_use:
+        try:
+            _set_aside(path, path.with_name(f"{path.name}.unusable-{round(now_unix_s)}"))
+            return StateFile(path, boot_id, remembered_answers)
+        except (StorageError, OSError) as error:
+            _log.error("no new file can be made either: %s", error)
+    _log.error("counters, answers and policies are kept in memory alone until %s can be used", path)
+    return StateFile(None, boot_id, remembered_answers)
+
+
+def describe_state(path: Path) -> str:
+    """What a state file holds, in words; only looks.
+
+    Raises:
+        StorageError: it is damaged, or not to be read.
+    """
+    if not path.exists():
+        return f"{path} is not there yet"
+    with _translated(path), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)) as connection:
+        if (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise StorageError(f"{path} is damaged: {verdict}")
+        answers, waiting = connection.execute("SELECT count(*), coalesce(sum(waits), 0) FROM answers").fetchone()
+    return f"{path} remembers {answers} answers; {waiting} true labels wait for the cloud"
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    if path.exists():
+        path.rename(aside)
+        _log.error("it was set aside as %s; what it held is not known any more", aside)
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _row(answer: RememberedAnswer) -> tuple[object, ...]:
+    return (
+        answer.model,
+        answer.request_id,
+        answer.model_version,
+        answer.gate_digest,
+        answer.label,
+        answer.confidence,
+        answer.gate_score,
+        answer.kept,
+        answer.answered_at_unix_ms,
+    )
+
+
+def _labelled(row: Sequence[object]) -> LabelledAnswer:
+    model, request_id, version, digest, label, confidence, score, kept, answered_at, true_label = row
+    answer = RememberedAnswer(
+        str(request_id),
+        str(model),
+        str(version),
+        str(digest),
+        str(label),
+        float(str(confidence)),
+        float(str(score)),
+        bool(kept),
+        int(str(answered_at)),
+    )
+    return LabelledAnswer(answer, None if true_label is None else str(true_label))
+
+
+@contextmanager
+def _translated(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(f"{path or 'the state in memory'}: {error}") from error

@@ -1,0 +1,184 @@
+"""The broker link with a real mosquitto, and with a broker that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from shared.clock import SystemClock
+from shared.errors import BrokerError
+from shared.mqtt import BrokerAddress, BrokerLink, Message, check_broker
+from tests.support.mosquitto import EXECUTABLE, Mosquitto, free_port
+
+pytestmark = [pytest.mark.skipif(EXECUTABLE is None, reason="mosquitto is not installed"), pytest.mark.anyio]
+_PATIENCE_S = 10.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def connected(link: BrokerLink) -> AsyncIterator[BrokerLink]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(link.run)
+        await until(lambda: link.statistics().connected, "a connection")
+        yield link
+        tasks.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    until_s = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until_s, f"waited in vain: {what}"
+        await asyncio.sleep(0.01)
+
+
+def hearing(address: BrokerAddress, heard: list[Message], name: str = "ear") -> BrokerLink:
+    async def hear(message: Message) -> None:
+        heard.append(message)
+
+    return BrokerLink(address, name, SystemClock(), subscriptions=("t/#",), on_message=hear)
+
+
+async def test_what_is_published_is_heard_and_what_was_retained_says_so(tmp_path: Path) -> None:
+    heard: list[Message] = []
+    with Mosquitto(tmp_path) as broker:
+        address = BrokerAddress("127.0.0.1", broker.port)
+        async with connected(BrokerLink(address, "mouth", SystemClock())) as mouth:
+            await mouth.publish("t/old", "früher".encode(), retain=True)
+            async with connected(hearing(address, heard)):
+                await until(lambda: len(heard) == 1, "the retained message")
+                await mouth.publish("t/new", b"x" * 1_000_000, retain=False)
+                await until(lambda: len(heard) == 2, "the large message")
+    assert heard == [Message("t/old", "früher".encode(), True), Message("t/new", b"x" * 1_000_000, False)]
+
+
+async def test_a_slow_listener_loses_nothing_of_what_comes_quickly(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def hear(message: Message) -> None:
+        if len(heard) % 100 == 0:
+            await asyncio.sleep(0.02)
+        heard.append(message.payload)
+
+    with Mosquitto(tmp_path) as broker:
+        address = BrokerAddress("127.0.0.1", broker.port)
+        ear = BrokerLink(address, "ear", SystemClock(), subscriptions=("t/#",), on_message=hear)
+        async with connected(ear), connected(BrokerLink(address, "mouth", SystemClock())) as mouth:
+            async with anyio.create_task_group() as tasks:
+                for part in range(10):
+                    tasks.start_soon(publish_many, mouth, part)
+            await until(lambda: len(heard) == 3000, "all messages")
+        assert sorted(heard) == sorted(f"{part}-{number}".encode() for part in range(10) for number in range(300))
+        assert ear.statistics().received == 3000
+
+
+async def publish_many(mouth: BrokerLink, part: int) -> None:
+    for number in range(300):
+        await mouth.publish("t/many", f"{part}-{number}".encode(), retain=False)
+
+
+async def test_a_message_that_was_not_handled_is_not_acknowledged(tmp_path: Path) -> None:
+    """The first listener dies over the message; the retained copy comes again to the next one."""
+    heard: list[Message] = []
+
+    async def die(message: Message) -> None:
+        raise BrokerError("no")
+
+    with Mosquitto(tmp_path) as broker:
+        address = BrokerAddress("127.0.0.1", broker.port)
+        ear = BrokerLink(address, "ear", SystemClock(), subscriptions=("t/#",), on_message=die)
+        async with connected(BrokerLink(address, "mouth", SystemClock())) as mouth, connected(ear):
+            await mouth.publish("t/x", b"1", retain=True)
+            await until(lambda: ear.statistics().connections > 1, "the link to come back")
+        async with connected(hearing(address, heard)):
+            await until(lambda: bool(heard), "the message")
+
+
+async def test_the_will_is_published_for_who_is_gone_and_not_for_who_leaves(tmp_path: Path) -> None:
+    heard: list[Message] = []
+    with Mosquitto(tmp_path) as broker:
+        address = BrokerAddress("127.0.0.1", broker.port)
+        async with connected(hearing(address, heard)):
+            async with connected(BrokerLink(address, "polite", SystemClock(), will=Message("t/polite", b"gone"))):
+                pass
+            await steal_connection(address, "rude", Message("t/rude", b"gone"))
+            await until(lambda: bool(heard), "the will")
+    assert [message.topic for message in heard] == ["t/rude"]
+
+
+async def steal_connection(address: BrokerAddress, name: str, will: Message) -> None:
+    """A second client of the same name: the broker throws the first one out and publishes its will."""
+    async with connected(BrokerLink(address, name, SystemClock(), will=will)):
+        await check_broker(address, name)
+
+
+async def test_a_wrong_password_is_refused_in_words(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, {"d1": "right"}) as broker:
+        await check_broker(BrokerAddress("127.0.0.1", broker.port, "d1", "right"), "d1")
+        with pytest.raises(BrokerError, match="not authorized"):
+            await check_broker(BrokerAddress("127.0.0.1", broker.port, "d1", "wrong"), "d1")
+
+
+async def test_nobody_there_is_an_error_that_names_the_address() -> None:
+    port = free_port()
+    with pytest.raises(BrokerError, match=f"127.0.0.1:{port}"):
+        await check_broker(BrokerAddress("127.0.0.1", port), "d1")
+
+
+@asynccontextmanager
+async def false_broker(
+    behave: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    server = await asyncio.start_server(behave, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_broker_that_speaks_something_else_is_left() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with false_broker(greet) as port:
+        with pytest.raises(BrokerError, match=r"MQTT 3\.1\.1"):
+            await check_broker(BrokerAddress("127.0.0.1", port), "d1")
+
+
+async def test_a_broker_that_falls_silent_is_left_and_tried_again() -> None:
+    """It takes the connection and answers no ping."""
+    connections = 0
+
+    async def fall_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b"\x20\x02\x00\x00")
+        while await reader.read(100):
+            pass
+        writer.close()
+
+    async with false_broker(fall_silent) as port:
+        link = BrokerLink(BrokerAddress("127.0.0.1", port, keepalive_s=1), "d1", SystemClock())
+        async with connected(link):
+            await until(lambda: connections > 1, "a second try")
+            assert link.statistics().last_error == "the broker is silent"
+
+
+async def test_a_publish_without_acknowledgement_is_an_error() -> None:
+    async def take_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x20\x02\x00\x00")
+        await reader.readuntil(b"t/x")
+        writer.close()
+
+    async with false_broker(take_and_hang_up) as port:
+        link = BrokerLink(BrokerAddress("127.0.0.1", port), "d1", SystemClock())
+        async with connected(link):
+            with pytest.raises(BrokerError, match="did not take the message"):
+                await link.publish("t/x", b"1", retain=False)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from edge_agent.state.answers import RememberedAnswer, UnsavedAnswers
+from edge_agent.state.file import Changes, LastWord, StateFile, describe_state, open_state
+from shared.errors import StorageError
+
+
+def answer(number: int, *, model: str = "tiny", label: str = "card") -> RememberedAnswer:
+    return RememberedAnswer(f"r{number}", model, "1.0.0", "d" * 64, label, 0.99, 0.98, True, 1_800_000_000_000 + number)
+
+
+def opened(folder: Path, boot_id: str, remembered: int = 100) -> StateFile:
+    return StateFile(folder / "state" / "d1.sqlite", boot_id, remembered)
+
+
+def test_the_words_of_the_few_boots_before_come_back_in_order_and_in_slots_of_their_own(tmp_path: Path) -> None:
+    for number in range(1, 8):
+        file = opened(tmp_path, f"b{number}")
+        file.write(Changes(words={"tiny": f"old word of {number}".encode()}))
+        file.write(Changes(words={"tiny": f"word of {number}".encode()}))
+        file.close()
+    file = opened(tmp_path, "b8")
+    assert file.last_words() == [LastWord("tiny", n % 4, f"word of {n}".encode()) for n in (4, 5, 6, 7)]
+    file.close()
+
+
+def test_boots_that_counted_nothing_push_nobodys_words_out(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    file.write(Changes(words={"tiny": b"counted"}))
+    file.close()
+    for number in range(2, 20):
+        opened(tmp_path, f"b{number}").close()
+    assert [word.payload for word in opened(tmp_path, "b20").last_words()] == [b"counted"]
+
+
+def test_an_answer_is_found_with_all_that_was_known_of_it(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    file.write(Changes(answers=[answer(1), answer(1, model="other", label="loan")]))
+    file.close()
+    file = opened(tmp_path, "b2")
+    assert [found.answer for found in file.find("r1", "tiny")] == [answer(1)]
+    assert {found.answer.model for found in file.find("r1", None)} == {"tiny", "other"}
+    assert file.find("r2", None) == []
+    file.close()
+
+
+def test_writing_the_same_again_changes_nothing_and_the_first_label_stands(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    changes = Changes(answers=[answer(1)], true_labels={("tiny", "r1"): ("cash", True)})
+    file.write(changes)
+    file.write(changes)
+    file.write(Changes(answers=[answer(1, label="loan")], true_labels={("tiny", "r1"): ("loan", True)}))
+    found = file.find("r1", None)
+    assert [(each.answer.label, each.true_label) for each in found] == [("card", "cash")]
+    assert file.count_waiting() == 1
+    file.close()
+
+
+def test_only_the_newest_answers_are_remembered_and_those_whose_label_waits(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1", remembered=10)
+    file.write(Changes(answers=[answer(1), answer(2)], true_labels={("tiny", "r1"): ("cash", True)}))
+    file.write(Changes(answers=[answer(number) for number in range(3, 40)]))
+    assert file.find("r2", None) == [] and len(file.find("r1", None)) == 1
+    assert [len(file.find(f"r{number}", None)) for number in (29, 30, 39)] == [0, 1, 1]
+    assert [each.true_label for each in file.waiting(100)] == ["cash"]
+    file.taken([("tiny", "r1")])
+    file.write(Changes(policies={"tiny": b"p"}))
+    assert file.count_waiting() == 0 and file.find("r1", None) == []
+    file.close()
+
+
+def test_what_fails_on_the_way_is_not_written_at_all(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    with sqlite3.connect(tmp_path / "state" / "d1.sqlite") as other:
+        other.execute("CREATE TRIGGER no_policies BEFORE INSERT ON policies BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(StorageError, match="no"):
+        file.write(Changes(answers=[answer(1)], policies={"tiny": b"p"}))
+    assert file.find("r1", None) == [] and file.policies() == {}
+    file.write(Changes(answers=[answer(1)]))
+    assert len(file.find("r1", None)) == 1
+    file.close()
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(b"this is no database, it is a letter to somebody else" * 100)
+
+
+def of_a_newer_tandem(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def a_folder_in_its_place(path: Path) -> None:
+    (path / "inside").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("harm", [damaged, of_a_newer_tandem, a_folder_in_its_place])
+def test_a_file_that_cannot_be_used_is_set_aside_and_a_new_one_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: object
+) -> None:
+    path = tmp_path / "d1.sqlite"
+    assert callable(harm)
+    harm(path)
+    file = open_state(path, "b1", 100, now_unix_s=1_800_000_000.0)
+    file.write(Changes(policies={"tiny": b"p"}))
+    file.close()
+    assert (tmp_path / "d1.sqlite.unusable-1800000000").exists()
+    assert "was set aside as" in caplog.text and str(path) in caplog.text
+    assert StateFile(path, "b2", 100).policies() == {"tiny": b"p"}
+
+
+def test_where_there_can_be_no_file_the_state_is_kept_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "not a folder").write_text("")
+    file = open_state(tmp_path / "not a folder" / "d1.sqlite", "b1", 100, now_unix_s=0.0)
+    file.write(Changes(policies={"tiny": b"p"}))
+    assert file.policies() == {"tiny": b"p"} and "in memory alone" in caplog.text
+    file.close()
+
+
+def test_a_description_only_looks(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "d1.sqlite"
+    assert "is not there yet" in describe_state(path) and not path.exists()
+    file = opened(tmp_path, "b1")
+    file.write(Changes(answers=[answer(1), answer(2)], true_labels={("tiny", "r1"): ("cash", True)}))
+    assert "remembers 2 answers; 1 true labels wait" in describe_state(path)
+    file.close()
+    damaged(path)
+    with pytest.raises(StorageError, match="not a database"):
+        describe_state(path)
+
+
+def test_unsaved_answers_are_bounded_and_the_first_to_an_id_stands() -> None:
+    unsaved = UnsavedAnswers(3)
+    for number in range(5):
+        unsaved.remember(answer(number))
+    unsaved.remember(answer(4, label="loan"))
+    assert [each.request_id for each in unsaved.all()] == ["r2", "r3", "r4"]
+    assert [each.label for each in unsaved.find("r4", "tiny")] == ["card"]
+    unsaved.written(unsaved.all()[:2])
+    assert unsaved.find("r2", None) == () and len(unsaved.find("r4", None)) == 1
