@@ -147,14 +147,14 @@ class Agent:
     async def _open_keeper(
         self, reporter: Reporter, memory: UnsavedAnswers, pipeline: Pipeline
     ) -> AsyncIterator[StateKeeper]:
-        """The device's state; what earlier boots obeyed is obeyed again."""
+        """The device's state; what earlier boots obeyed in this ring is obeyed again."""
         settings, thread = self._settings, StateThread()
         path = state_path(settings)
         try:
             file = await thread.run(
                 lambda: open_state(path, reporter.boot_id, settings.labels.remembered_answers, self._clock.unix_s())
             )
-            for name, payload in (await thread.run(file.policies)).items():
+            for name, payload in (await thread.run(lambda: file.policies(settings.ring))).items():
                 if name in pipeline.lanes:
                     pipeline.lanes[name].control.hear(payload)
             async with StateKeeper(file, thread, reporter, memory) as keeper:

@@ -16,11 +16,10 @@ from edge_agent.labelling import LabelClaim
 from shared import __version__
 from shared.codec import MAX_REQUEST_ID_CHARACTERS
 from shared.errors import InputError
-from shared.types import RequestedRoute
+from shared.types import MAX_LABEL_CHARACTERS, RequestedRoute
 
 Schema = dict[str, object]
 _Body = TypeVar("_Body", bound=BaseModel)
-MAX_LABEL_CHARACTERS = 256
 
 
 class InferBody(BaseModel):

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from shared.gate import Gate
-from shared.types import AuditCounts, LabelCounts, StepCounts
+from shared.types import OTHER_LABELS, AuditCounts, LabelCounts, StepCounts
+
+_LABELS_BYTES = 44 * 1024
+_COUNTS_BYTES = 44
+"""Of one label in a message: six counts of five bytes and what frames them."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Judgements:
     """One model's counts since the agent started, by the steps and bins of its gate.
 
     Steps count the answers whose label has no rule of its own: of these alone the gate's certificates speak.
+    Labels with a rule, and the others as they come, are counted each by itself while a message has room for them;
+    the rest are counted together as `OTHER_LABELS`, so that a model of thousands can still report.
     """
 
     def __init__(self, gate: Gate | None) -> None:
@@ -33,6 +39,8 @@ class Judgements:
         self._label_steps = _Steps(thresholds)
         self._ruled_labels = frozenset(rule.label for rule in gate.label_rules) if gate else frozenset()
         self._labels: dict[str, _LabelTally] = {}
+        self._room_bytes = _LABELS_BYTES
+        self._has_room = {label for label in sorted(self._ruled_labels) if self._takes_room(label)}
         self._edges = gate.score_histogram.edges if gate and gate.score_histogram else None
         self._score_counts = [0] * (len(self._edges) + 1) if self._edges is not None else []
         self._chosen = self._agreed = self._disagreed = self._audits_failed = 0
@@ -71,9 +79,19 @@ class Judgements:
 
     def _tally(self, label: str) -> _LabelTally:
         tally = self._labels.get(label)
-        if tally is None:
-            tally = self._labels[label] = _LabelTally()
+        if tally is not None:
+            return tally
+        if label not in self._has_room and not self._takes_room(label):
+            return self._labels.setdefault(OTHER_LABELS, _LabelTally())
+        tally = self._labels[label] = _LabelTally()
         return tally
+
+    def _takes_room(self, label: str) -> bool:
+        needed_bytes = len(label.encode()) + _COUNTS_BYTES
+        if needed_bytes > self._room_bytes:
+            return False
+        self._room_bytes -= needed_bytes
+        return True
 
     def _audit_ended(self, label: str, score: float, agrees: bool | None) -> None:
         if agrees is None:

@@ -88,7 +88,10 @@ class LabelDesk:
         self._one_at_a_time = anyio.Lock()
 
     async def take(self, claims: Sequence[LabelClaim]) -> list[LabelReceipt | TandemError]:
-        """A receipt or an error for each claim, in order; what was taken is written when this returns."""
+        """A receipt or an error for each claim, in order.
+
+        What was taken is written when this returns; while the file cannot be written it is kept until it can.
+        """
         async with self._one_at_a_time:
             results = [await self._take_one(claim) for claim in claims]
             if any(isinstance(result, LabelReceipt) and result.is_new for result in results):

@@ -43,10 +43,10 @@ class Reporter:
         """Every model's telemetry of this moment."""
         return {name: self.telemetry(name, snapshot) for name, snapshot in self.snapshots().items()}
 
-    def policies(self) -> dict[str, bytes]:
-        """The policies in force, by model, as they came."""
-        payloads = {name: lane.control.payload for name, lane in self._lanes.items()}
-        return {name: payload for name, payload in payloads.items() if payload is not None}
+    def policies(self) -> dict[tuple[str, str], bytes]:
+        """The policies in force, by ring and model, as they came."""
+        payloads = {(self._ring, name): lane.control.payload for name, lane in self._lanes.items()}
+        return {key: payload for key, payload in payloads.items() if payload is not None}
 
     def telemetry(self, model: str, snapshot: LedgerSnapshot) -> bytes:
         """The payload that tells of `snapshot`."""

@@ -43,7 +43,11 @@ class Telemetry:
         self._keeper = keeper
         self._clock = clock
         self._interval_s = settings.telemetry_interval_ms / 1e3
-        self._policy_topics = {topics.policy(ring, name): lane.control for name, lane in lanes.items()}
+        self._policy_topics = {
+            topics.policy(ring, name, lane.model.gate_digest): lane.control
+            for name, lane in lanes.items()
+            if lane.model.gate_digest
+        }
         self._link = BrokerLink(
             broker_address(self._device_id, settings),
             self._device_id,

@@ -32,6 +32,7 @@ from shared.types import (
     StepCounts,
     TrueLabel,
     checked_identifier,
+    checked_label,
 )
 
 MAX_REQUEST_ID_CHARACTERS = 64
@@ -397,11 +398,16 @@ def _steps(wire: Iterable[fleet_pb2.StepCounts]) -> tuple[StepCounts, ...]:
 
 def _labels(wire: Mapping[str, fleet_pb2.LabelCounts]) -> dict[str, LabelCounts]:
     return {
-        _printable("label", label, 256): LabelCounts(
-            each.accepted, each.wanted, each.audited, each.disagreed, each.labelled, each.wrong
-        )
+        _label(label): LabelCounts(each.accepted, each.wanted, each.audited, each.disagreed, each.labelled, each.wrong)
         for label, each in wire.items()
     }
+
+
+def _label(value: str) -> str:
+    try:
+        return checked_label(value)
+    except InputError as error:
+        raise MessageError(str(error)) from error
 
 
 def _reason(value: str) -> Reason:

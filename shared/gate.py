@@ -50,7 +50,7 @@ class Shortfall(Document):
 
     `smallest_alpha` is the smallest that these samples could certify (None: none below 1), `least_offload` the lower
     bound (μ − α) / (1 − α) on the offload of any gate at a risk of μ without one, `more_samples` how many samples more
-    would likely do (None: no number would).
+    would likely do (None: not even ten million would).
     """
 
     smallest_alpha: float | None
@@ -81,7 +81,8 @@ class CertifiedThreshold(Document):
 class LabelRule(Document):
     """A critical label: its answers are kept only where score ≥ the threshold of `certified`, and its own `delta`.
 
-    `index` is the label's place among the logits. `certified` None: answers of this label are always escalated.
+    `index` is the label's place among the logits. `certified`, for `Gate.label_risk`, None: its answers are always
+    escalated.
     The gate's other certificates speak of the answers of all labels without a rule.
     """
 
@@ -199,6 +200,12 @@ class Gate(Document):
         """Every threshold that some certificate holds, strict to loose: the steps that audits are counted by."""
         found = {step.threshold for certificate in self.certificates for step in certificate.steps}
         return tuple(sorted((each for each in found if each is not None), reverse=True))
+
+    @property
+    def label_risk(self) -> Risk:
+        """The one risk that label rules are certified for: errors, unless the gate promises only disagreement."""
+        promised = {certificate.risk for certificate in self.certificates}
+        return Risk.KEPT_DISAGREEMENT if promised == {Risk.KEPT_DISAGREEMENT} else Risk.KEPT_ERROR
 
     @property
     def digest(self) -> str:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import BrokerError, ConfigurationError
-from shared.mqtt_connection import BrokerAddress, Connection, open_connection
-from shared.mqtt_packets import Message
+from shared.mqtt_client import BrokerAddress, Connection, Message, open_connection
 
 __all__ = ["BrokerAddress", "BrokerLink", "BrokerStatistics", "Message", "check_broker"]
 _log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
     tandem/v1/devices/<device>/presence                    retained, last will
     tandem/v1/devices/<device>/models/<model>/telemetry    retained, cumulative
     tandem/v1/devices/<device>/models/<model>/last/<slot>  retained, the last telemetry of a boot that has ended
-    tandem/v1/rings/<ring>/models/<model>/policy           retained, from the fleet service
+    tandem/v1/rings/<ring>/models/<model>/gates/<digest>/policy  retained, from the fleet service
 
 Everything a device may publish lies under its own prefix, so that one broker rule
 (`pattern readwrite tandem/v1/devices/%u/#`) keeps devices apart; what a ring is told, all devices may read.
@@ -57,9 +57,13 @@ def last_word(device_id: str, model: str, slot: int) -> str:
     return f"{ROOT}/{checked_identifier('device', device_id)}/models/{checked_identifier('model', model)}/last/{slot}"
 
 
-def policy(ring: str, model: str) -> str:
-    """Where a ring's devices are told which of a gate's certified thresholds holds."""
-    return f"{RINGS}/{checked_identifier('ring', ring)}/models/{checked_identifier('model', model)}/policy"
+def policy(ring: str, model: str, gate_digest: str) -> str:
+    """Where a ring's devices are told which of a gate's certified thresholds holds.
+
+    Each gate has its own, as a ring may run several bundles of a model: word for one takes no other one's place.
+    """
+    place = f"{checked_identifier('ring', ring)}/models/{checked_identifier('model', model)}"
+    return f"{RINGS}/{place}/gates/{checked_identifier('gate', gate_digest)}/policy"
 
 
 def parse(topic: str) -> DeviceTopic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -10,6 +11,9 @@ from shared.errors import InputError
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_RING = "default"
+OTHER_LABELS = "(other labels)"
+"""Under this name a device counts the labels together that find no room of their own in its messages."""
+MAX_LABEL_CHARACTERS = 256
 
 
 def checked_identifier(kind: str, value: str) -> str:
@@ -23,6 +27,20 @@ def checked_identifier(kind: str, value: str) -> str:
         raise InputError(
             f"{kind} {value!r} is not a name: use 1 to 64 letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit"
+        )
+    return value
+
+
+def checked_label(value: str) -> str:
+    """Return `value` when it may be a model's label: text of any script, which fits a line.
+
+    Raises:
+        InputError: `value` is empty, longer than `MAX_LABEL_CHARACTERS` or holds a control character.
+    """
+    fits_a_line = value.isprintable() or not any(unicodedata.category(each) in ("Cc", "Cs") for each in value)
+    if not fits_a_line or not 1 <= len(value) <= MAX_LABEL_CHARACTERS:
+        raise InputError(
+            f"label {value[:80]!r} is not 1 to {MAX_LABEL_CHARACTERS} characters, none a control character"
         )
     return value
 

@@ -28,5 +28,5 @@ def risk_upper_bound(errors: ArrayLike, kept: ArrayLike, level: ArrayLike) -> Fl
     """
     errors, kept, level = (np.asarray(a, dtype=np.float64) for a in (errors, kept, level))
     room = np.maximum(kept - errors, np.finfo(np.float64).tiny)
-    bound: FloatArray = special.betaincinv(errors + 1.0, room, 1.0 - level)
+    bound: FloatArray = special.betainccinv(errors + 1.0, room, level)
     return np.where(errors >= kept, 1.0, bound)

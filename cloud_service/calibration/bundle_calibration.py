@@ -39,11 +39,14 @@ def read_calibration_data(data: Path, tuning_data: Path | None, labels: Sequence
 
     Raises:
         DatasetError: a file cannot be read as such.
+        ConfigurationError: both files hold the same texts, so that what certifies would have chosen.
     """
     questions = _questions(data, labels)
     if tuning_data is not None:
-        name = f"{data.name}: {len(questions)} texts"
-        return CalibrationData(_questions(tuning_data, labels), questions, name)
+        tuned = _questions(tuning_data, labels)
+        if tuned == questions:
+            raise ConfigurationError(f"{tuning_data} holds the texts of {data}: what tunes may not certify")
+        return CalibrationData(tuned, questions, f"{data.name}: {len(questions)} texts")
     order = np.random.default_rng(seed).permutation(len(questions))
     tuning = tuning_count(len(questions))
     rest = len(questions) - tuning

@@ -71,7 +71,7 @@ def shortfall_words(shortfall: Shortfall | None) -> str:
     attainable = "no alpha below 1 is" if smallest is None else f"the smallest alpha is about {smallest:.3g}, which is"
     more = shortfall.more_samples
     remedy = (
-        "no number of samples more would likely do" if more is None else f"about {more} samples more would likely do"
+        "not even ten million samples would likely do" if more is None else f"about {more} samples more would likely do"
     )
     return (
         f"; {attainable} within reach of these samples; any gate must offload at least {shortfall.least_offload:.1%}; "

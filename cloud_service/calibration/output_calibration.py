@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ def check_alphas(alphas: Sequence[float], delta: float) -> None:
     for name, value in (*(("alpha", alpha) for alpha in alphas), ("delta", delta)):
         if not 0.0 < value < 1.0:
             raise ConfigurationError(f"{name} {value:g} must lie between 0 and 1")
-    if len(set(alphas)) < len(alphas):
+    if any(math.isclose(one, other, rel_tol=1e-9) for one, other in itertools.combinations(alphas, 2)):
         raise ConfigurationError("an alpha is named twice")
 
 

@@ -93,8 +93,7 @@ def _judged(sample: FieldSample, labels: Sequence[str]) -> Judged:
 
 
 def _rules(gate: Gate, judged: Mapping[Risk, _Halves], least: float) -> tuple[LabelRule, ...]:
-    promised = {each.risk for each in gate.certificates}
-    risk = Risk.KEPT_DISAGREEMENT if promised == {Risk.KEPT_DISAGREEMENT} else Risk.KEPT_ERROR
+    risk = gate.label_risk
     if risk not in judged:
         return gate.label_rules
     halves = judged[risk]

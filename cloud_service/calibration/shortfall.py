@@ -38,14 +38,15 @@ def reason_of(curve: RiskCurve, alpha: float, level: float, start: int) -> str:
     """Why no threshold was certified for `alpha`, in one sentence."""
     if curve.n == 0:
         return "there are no calibration samples"
-    if curve.kept[start] == 0:
-        return f"the likeliest threshold keeps none of {curve.n} calibration samples: there are too few"
-    flawless = math.ceil(math.log(level) / math.log1p(-alpha)) if level < 1.0 else math.ceil(1.0 / alpha) - 1
-    if curve.n < flawless:
+    flawless = _flawless(alpha, level)
+    if flawless is None or curve.n < flawless:
+        takes = f"more than {_MOST_SAMPLES}" if flawless is None else f"{flawless}"
         return (
-            f"too few samples: to show a risk of at most {alpha:g} takes {flawless} without an error, "
+            f"too few samples: to show a risk of at most {alpha:g} takes {takes} without an error, "
             f"and there are {curve.n} calibration samples"
         )
+    if curve.kept[start] == 0:
+        return f"the likeliest threshold keeps none of {curve.n} calibration samples: there are too few"
     if len(np.unique(curve.kept[curve.kept > 0])) == 1:
         return (
             f"all scores are tied, so that all of {curve.n} calibration samples are kept or none, and "
@@ -58,15 +59,23 @@ def reason_of(curve: RiskCurve, alpha: float, level: float, start: int) -> str:
     )
 
 
+def _flawless(alpha: float, level: float) -> int | None:
+    """How many samples without an error show a risk of at most `alpha`; None for more than ten million."""
+    needed = math.log(level) / math.log1p(-alpha) if level < 1.0 else 1.0 / alpha - 1.0
+    return math.ceil(needed) if needed <= _MOST_SAMPLES else None
+
+
 def _smallest_alpha(curve: RiskCurve, alpha: float, level: float, start: Start) -> float | None:
     """By halving the interval between `alpha`, which is out of reach, and one near 1."""
 
     def is_certified(candidate: float) -> bool:
         return certify(curve, (candidate,), (start(candidate),), (level,))[0].index is not None
 
+    if level >= 1.0:
+        return _mean_alpha(curve)
     below, above = alpha, _LARGEST_ALPHA
-    if curve.n == 0 or level >= 1.0 or not is_certified(above):
-        return _mean_alpha(curve) if level >= 1.0 else None
+    if curve.n == 0 or alpha >= above or not is_certified(above):
+        return None
     for _ in range(_HALVINGS):
         middle = math.sqrt(below * above)
         below, above = (below, middle) if is_certified(middle) else (middle, above)
@@ -74,8 +83,10 @@ def _smallest_alpha(curve: RiskCurve, alpha: float, level: float, start: Start) 
 
 
 def _mean_alpha(curve: RiskCurve) -> float | None:
-    """What conformal risk control reaches where it keeps next to nothing."""
-    return 1.0 / (curve.n + 1) if curve.n else None
+    """What conformal risk control reaches where it keeps as little as it can."""
+    errors = curve.errors[curve.kept > 0]
+    reached = (float(errors[0]) + 1.0) / (curve.n + 1) if len(errors) else 1.0
+    return reached if reached < 1.0 else None
 
 
 def _least_offload(curve: RiskCurve, alpha: float) -> float:
@@ -90,12 +101,15 @@ def _more_samples(curve: RiskCurve, alpha: float, level: float, risk: NDArray[np
     trials = curve.trials.astype(np.float64)
     share = trials / max(1, curve.n)
     usable = (risk < alpha) & (curve.kept > 0)
-    if level >= 1.0:
-        return max(1, math.ceil(1.0 / alpha) - 1 - curve.n)
+    flawless = _flawless(alpha, level)
+    if flawless is None:
+        return None
     if not usable.any():
-        flawless = math.ceil(math.log(level) / math.log1p(-alpha))
         untold = curve.n < flawless and not curve.errors[curve.kept > 0].all()
         return flawless - curve.n if untold or curve.n == 0 else None
+    if level >= 1.0:
+        wanted = (1.0 - alpha) / (alpha - float(risk[usable].min()))
+        return max(1, math.ceil(wanted) - curve.n) if wanted <= _MOST_SAMPLES else None
     wanted = max(float(curve.n), 1.0)
     while wanted < _MOST_SAMPLES:
         wanted = math.ceil(wanted * _GROWTH)

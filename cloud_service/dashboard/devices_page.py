@@ -21,7 +21,8 @@ from cloud_service.dashboard.devices_view import (
 from cloud_service.dashboard.ranges import DEFAULT_PRESET, PRESETS, Preset, Stretch, axis_for
 from cloud_service.dashboard.refusals import Refused
 from cloud_service.dashboard.site import Site
-from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, MINUTE_S, Retention
+from cloud_service.fleet.buckets import DEVICE_WIDTHS_S
+from cloud_service.fleet.retention import retention_of
 from cloud_service.storage.device_reader import DeviceReader
 from shared.errors import InputError, StorageError
 from shared.types import IDENTIFIER
@@ -37,7 +38,7 @@ class _Page:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._reader = DeviceReader(site.reading)
-        self._retention = Retention(minutes_s=site.settings.fleet.retention_minutes * MINUTE_S)
+        self._retention = retention_of(site.settings.fleet)
         self._offline_after_s = site.settings.fleet.offline_after_ms // 1000
 
     async def show(self, request: Request) -> Response:

@@ -17,7 +17,8 @@ from cloud_service.dashboard.offload_view import Looked, OffloadView, csv_name, 
 from cloud_service.dashboard.ranges import Axis, Stretch, axis_for
 from cloud_service.dashboard.refusals import Refused
 from cloud_service.dashboard.site import Site
-from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, MINUTE_S, Retention
+from cloud_service.fleet.buckets import DEVICE_WIDTHS_S
+from cloud_service.fleet.retention import retention_of
 from cloud_service.storage.offload_reader import OffloadReader
 from shared.errors import InputError, StorageError
 
@@ -32,7 +33,7 @@ class _Page:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._reader = OffloadReader(site.reading)
-        self._retention = Retention(minutes_s=site.settings.fleet.retention_minutes * MINUTE_S)
+        self._retention = retention_of(site.settings.fleet)
 
     async def show(self, request: Request) -> Response:
         """The page. An address that is not canonical leads to the one that is, so that each view has one."""

@@ -162,8 +162,8 @@ class _Page:
         """In a worker thread."""
         now_s = self._site.now_ms() // 1000
         seen_since_s = now_s - self._site.settings.fleet.offline_after_ms // 1000
-        reading = self._reader.read(place.digest, now_s - _TODAY_S)
-        return risk_view(reading, place.ring, alphas_of(chosen or {}), now_s=now_s, seen_since_s=seen_since_s)
+        reading = self._reader.read(place.digest, place.ring, now_s - _TODAY_S, seen_since_s)
+        return risk_view(reading, place.ring, alphas_of(chosen or {}), now_s=now_s)
 
     def _regions(self, view: RiskView, problem: str = "") -> Regions:
         templates = self._site.templates

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from cloud_service.fleet.risk_reading import GateUser
+from cloud_service.fleet.risk_reading import MOST_NAMED, GateUsers, Laggard
 from cloud_service.watch.records import IssuedPolicy
-
-_MOST_NAMED = 50
 
 
 class Stand(str, Enum):
@@ -62,36 +60,40 @@ class Progress:
         return "obeyed" if self.obeyed and not self.waiting else "published"
 
 
-def progress_of(issued: IssuedPolicy, users: Sequence[GateUser], seen_since_s: int) -> Progress:
-    """Count and name the devices of the policy's ring. Who was not seen since `seen_since_s` is silent."""
-    ring = [user for user in users if user.ring == issued.ring]
-    own = [user for user in ring if user.report.digest == issued.policy.gate_digest]
-    stands = [_stand(user, issued.policy.policy_id, seen_since_s) for user in own]
-    amount = {stand: sum(1 for each in stands if each.stand is stand) for stand in Stand}
-    rest = [each for stand in (Stand.REFUSED, Stand.WAITING, Stand.SILENT) for each in stands if each.stand is stand]
+def progress_of(issued: IssuedPolicy, users: Sequence[GateUsers], laggards: Sequence[Laggard]) -> Progress:
+    """Count the devices of the policy's ring, and name some of the `laggards`."""
+    ring = [each for each in users if each.ring == issued.ring]
+    own = [each for each in ring if each.report.digest == issued.policy.gate_digest]
+    amount = dict.fromkeys(Stand, 0)
+    for each in own:
+        amount[_stand(each, issued.policy.policy_id)] += each.devices
+    behind = sum(amount.values()) - amount[Stand.OBEYED]
+    named = tuple(_named(each, issued.policy.policy_id) for each in laggards[:MOST_NAMED])
     return Progress(
         issued=issued,
         obeyed=amount[Stand.OBEYED],
         refused=amount[Stand.REFUSED],
         waiting=amount[Stand.WAITING],
         silent=amount[Stand.SILENT],
-        others=len(ring) - len(own),
-        named=tuple(rest[:_MOST_NAMED]),
-        unnamed=max(0, len(rest) - _MOST_NAMED),
+        others=sum(each.devices for each in ring) - sum(amount.values()),
+        named=named,
+        unnamed=max(0, behind - len(named)),
     )
 
 
-def is_present(user: GateUser, seen_since_s: int) -> bool:
-    """Whether a device is online and was heard of late."""
-    return user.is_online and user.last_seen_s is not None and user.last_seen_s >= seen_since_s
-
-
-def _stand(user: GateUser, policy_id: str, seen_since_s: int) -> DeviceStand:
-    if not is_present(user, seen_since_s):
-        words = "offline" if not user.is_online else "not heard for long"
-        return DeviceStand(user.device_id, Stand.SILENT, words, user.last_seen_s)
+def _stand(user: GateUsers | Laggard, policy_id: str) -> Stand:
+    if not user.is_present:
+        return Stand.SILENT
     if user.report.policy_id == policy_id:
-        return DeviceStand(user.device_id, Stand.OBEYED, "", user.last_seen_s)
-    if user.report.refused_policy_id == policy_id:
-        return DeviceStand(user.device_id, Stand.REFUSED, user.report.refusal, user.last_seen_s)
-    return DeviceStand(user.device_id, Stand.WAITING, "has not reported it yet", user.last_seen_s)
+        return Stand.OBEYED
+    return Stand.REFUSED if user.report.refused_policy_id == policy_id else Stand.WAITING
+
+
+def _named(device: Laggard, policy_id: str) -> DeviceStand:
+    stand = _stand(device, policy_id)
+    words = {
+        Stand.SILENT: "not heard for long" if device.is_online else "offline",
+        Stand.REFUSED: device.report.refusal,
+        Stand.WAITING: "has not reported it yet",
+    }
+    return DeviceStand(device.device_id, stand, words.get(stand, ""), device.last_seen_s)

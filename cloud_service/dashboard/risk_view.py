@@ -16,7 +16,7 @@ from cloud_service.dashboard.risk_choices import (
     sliders_of,
     strictest,
 )
-from cloud_service.dashboard.risk_progress import Progress, is_present, progress_of
+from cloud_service.dashboard.risk_progress import Progress, progress_of
 from cloud_service.dashboard.wording import count, percent
 from cloud_service.fleet.risk_reading import GateReading, RingCounts, RiskReading
 from cloud_service.watch.records import (
@@ -30,7 +30,6 @@ from cloud_service.watch.records import (
     WatchState,
 )
 from shared.gate import Gate, LabelRule, Risk
-from shared.types import DEFAULT_RING
 
 _MOST_LABELS = 30
 _MOST_POLICIES = 12
@@ -114,7 +113,10 @@ class StepRow:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """Audited answers of one label, its interval against its own alpha, and its rule where it is critical."""
+    """Audited answers of one label, their interval, and its rule where it is critical.
+
+    `is_alarmed`: by audits or by true labels, whichever its rule is certified for.
+    """
 
     label: str
     interval: Interval
@@ -154,9 +156,7 @@ class RiskView:
     now_s: int
 
 
-def risk_view(
-    reading: RiskReading | None, ring: str, chosen: Mapping[Risk, float], *, now_s: int, seen_since_s: int
-) -> RiskView:
+def risk_view(reading: RiskReading | None, ring: str, chosen: Mapping[Risk, float], *, now_s: int) -> RiskView:
     """`ring` and `chosen` are what the viewer asked for; where there is no such ring, the first one is shown."""
     if reading is None:
         return RiskView((), None, "not_ready", (), now_s)
@@ -166,13 +166,13 @@ def risk_view(
         none_known = "gateless" if reading.has_gateless and not unknown else "no_gates"
         empty = "unknown_gate" if reading.gates else none_known
         return RiskView(reading.gates, None, empty, unknown, now_s)
-    return RiskView(reading.gates, _gate_view(reading.shown, ring, chosen, seen_since_s), "", unknown, now_s)
+    return RiskView(reading.gates, _gate_view(reading.shown, ring, chosen), "", unknown, now_s)
 
 
-def _gate_view(reading: GateReading, ring: str, chosen: Mapping[Risk, float], seen_since_s: int) -> GateView:
+def _gate_view(reading: GateReading, ring: str, chosen: Mapping[Risk, float]) -> GateView:
     gate = reading.known.gate
-    rows = tuple(_ring_row(reading, each, seen_since_s) for each in _ring_names(reading))
-    row = next((each for each in rows if each.ring == ring), rows[0])
+    rows = tuple(_ring_row(reading, each) for each in reading.rings)
+    row = next(each for each in rows if each.ring == reading.ring_shown(ring))
     share = _audit_share(row)
     sliders = sliders_of(gate, row.in_force, chosen, share)
     labels = _label_rows(reading, row.ring)
@@ -191,23 +191,18 @@ def _gate_view(reading: GateReading, ring: str, chosen: Mapping[Risk, float], se
         steps=_step_rows(reading, row),
         labels=tuple(labels[:_MOST_LABELS]),
         unnamed_labels=max(0, len(labels) - _MOST_LABELS),
-        progress=progress_of(row.policy, reading.users, seen_since_s) if row.policy else None,
+        progress=progress_of(row.policy, reading.users, reading.laggards) if row.policy else None,
         policies=tuple(each for each in reading.policies if each.ring == row.ring)[:_MOST_POLICIES],
         alarms=reading.alarms,
     )
 
 
-def _ring_names(reading: GateReading) -> list[str]:
-    names = {user.ring for user in reading.users} | {watch.key.gate.ring for watch in reading.watches}
-    names |= {issued.ring for issued in reading.policies} | set(reading.counts)
-    return sorted(names) or [DEFAULT_RING]
-
-
-def _ring_row(reading: GateReading, ring: str, seen_since_s: int) -> RingRow:
-    users = [user for user in reading.users if user.ring == ring and user.report.digest == reading.known.digest]
-    present = [user for user in users if is_present(user, seen_since_s)]
-    policy = next((each for each in reading.policies if each.ring == ring), None)
-    obeyed = Counter((user.report.threshold, tuple(sorted(user.report.in_force.items()))) for user in present or users)
+def _ring_row(reading: GateReading, ring: str) -> RingRow:
+    users = [each for each in reading.users if each.ring == ring and each.report.digest == reading.known.digest]
+    present = [each for each in users if each.is_present]
+    obeyed: Counter[tuple[float | None, tuple[tuple[str, float], ...]]] = Counter()
+    for each in present or users:
+        obeyed[each.report.threshold, tuple(sorted(each.report.in_force.items()))] += each.devices
     gate = reading.known.gate
     threshold, in_force = gate.threshold(), dict(gate.in_force)
     if obeyed:
@@ -217,12 +212,12 @@ def _ring_row(reading: GateReading, ring: str, seen_since_s: int) -> RingRow:
     disagreement = _watch(reading, ring, WatchKind.DISAGREEMENT)
     return RingRow(
         ring=ring,
-        online=len(present),
-        devices=len(users),
+        online=sum(each.devices for each in present),
+        devices=sum(each.devices for each in users),
         threshold=threshold,
         in_force=in_force,
         is_mixed=len(obeyed) > 1,
-        policy=policy,
+        policy=reading.policy_of(ring),
         counts=counts,
         offload=counts.wanted / counts.accepted if counts.accepted else None,
         disagreement=_interval(disagreement),
@@ -290,13 +285,16 @@ def _label_rows(reading: GateReading, ring: str) -> list[LabelRow]:
     rules = {rule.label: rule for rule in reading.known.gate.label_rules}
     watch = _watch(reading, ring, WatchKind.DISAGREEMENT)
     seen = watch.labels if watch else {}
-    rows = [_label_row(label, seen.get(label), rules.get(label)) for label in {**rules, **seen}]
+    by_labels = _watch(reading, ring, WatchKind.ERROR)
+    told = by_labels.labels if by_labels else {}
+    alarmed = {label for figures in (seen, told) for label, each in figures.items() if each.alarmed}
+    rows = [_label_row(label, seen.get(label), label in alarmed, rules.get(label)) for label in {**rules, **seen}]
     return sorted(
         rows, key=lambda row: (row.rule is None, -(row.interval.risk or 0.0), -row.interval.judged, row.label)
     )
 
 
-def _label_row(label: str, seen: LabelFigures | None, rule: LabelRule | None) -> LabelRow:
+def _label_row(label: str, seen: LabelFigures | None, is_alarmed: bool, rule: LabelRule | None) -> LabelRow:
     if seen is None:
-        return LabelRow(label, Interval(0, 0, 0.0, 1.0, None), False, rule)
-    return LabelRow(label, Interval(seen.judged, seen.wrong, seen.lower, seen.upper, seen.alpha), seen.alarmed, rule)
+        return LabelRow(label, Interval(0, 0, 0.0, 1.0, None), is_alarmed, rule)
+    return LabelRow(label, Interval(seen.judged, seen.wrong, seen.lower, seen.upper, seen.alpha), is_alarmed, rule)

@@ -46,7 +46,10 @@ class Publish(Protocol):
 
 
 class Announcer:
-    """One retained message a ring and model: its newest order. `hears_of_connection` is for the link's `on_connect`."""
+    """One retained message a ring, model and gate: its newest order.
+
+    `hears_of_connection` is for the link's `on_connect`.
+    """
 
     def __init__(self, store: PolicyStore, publish: Publish, clock: Clock, *, interval_s: float) -> None:
         self._store = store
@@ -77,7 +80,7 @@ class Announcer:
 
     async def _announce(self, waiting: Sequence[IssuedPolicy]) -> None:
         newest = _newest_by_topic(await self._in_thread(self._store.newest_policies))
-        concerned = newest if self._is_all_due else {topics.policy(each.ring, each.policy.model) for each in waiting}
+        concerned = newest if self._is_all_due else {_topic_of(each) for each in waiting}
         for topic in concerned:
             policy = newest[topic].policy
             with _policy_span(policy) if TRACING.is_on else UNTRACED:
@@ -93,7 +96,11 @@ class Announcer:
 
 def _newest_by_topic(policies: Iterable[IssuedPolicy]) -> dict[str, IssuedPolicy]:
     ordered = sorted(policies, key=lambda issued: issued.policy.sequence)
-    return {topics.policy(issued.ring, issued.policy.model): issued for issued in ordered}
+    return {_topic_of(issued): issued for issued in ordered}
+
+
+def _topic_of(issued: IssuedPolicy) -> str:
+    return topics.policy(issued.ring, issued.policy.model, issued.policy.gate_digest)
 
 
 def _policy_span(policy: GatePolicy) -> AbstractContextManager[None]:

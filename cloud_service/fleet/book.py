@@ -199,7 +199,7 @@ class _Plan:
 
     def _judge(self, heard: HeardTelemetry, last: Verdicts | None, grown: Tally) -> None:
         told, found = heard.telemetry, further_verdicts(last, heard.snapshot.verdicts)
-        if not told.gate.digest or not (found.audits or found.labels or found.scores):
+        if not told.gate.digest or not (found.audits or found.labels or found.scores or grown.labels):
             return
         key = GateKey(told.model.name, told.model.version, told.gate.digest, told.ring)
         self._evidence[key].add(told.gate.threshold, found.audits, found.labels, found.scores, grown.labels)

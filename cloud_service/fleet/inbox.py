@@ -20,6 +20,7 @@ from shared.tracing import TRACING, UNTRACED, Kind
 from shared.types import ModelTelemetry, Presence
 
 MAX_PAYLOAD_BYTES = 64 * 1024
+"""Larger than any honest message: see `edge_agent.judgements`, which bounds what grows with a model's labels."""
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cloud_service.watch.records import GateAlarm, GateWatch, IssuedPolicy, KnownGate
-from shared.types import GateReport
+from shared.types import DEFAULT_RING, GateReport
+
+MOST_NAMED = 50
+"""How many laggards are told of by name."""
 
 
 @dataclass(frozen=True)
-class GateUser:
-    """A device's newest word on its gate for a model. `last_seen_s` None: not heard since the service started."""
+class GateUsers:
+    """How many devices of a ring say the same of their gate for a model. `is_present`: online, and heard of late."""
+
+    ring: str
+    is_present: bool
+    report: GateReport
+    devices: int
+
+
+@dataclass(frozen=True)
+class Laggard:
+    """A device that does not obey its ring's newest policy. `last_seen_s` None: not heard since the service started."""
 
     device_id: str
-    ring: str
     is_online: bool
+    is_present: bool
     last_seen_s: int | None
-    model_version: str
     report: GateReport
 
 
@@ -32,14 +44,33 @@ class RingCounts:
 
 @dataclass(frozen=True)
 class GateReading:
-    """One gate in the field. `users` run its model, some with another gate; policies and alarms are newest first."""
+    """One gate in the field. `users` run its model, some with another gate; policies and alarms are newest first.
+
+    `laggards`: some of those in the ring that was asked for, the ones who refused first.
+    """
 
     known: KnownGate
-    users: tuple[GateUser, ...] = ()
+    users: tuple[GateUsers, ...] = ()
     watches: tuple[GateWatch, ...] = ()
     counts: dict[str, RingCounts] = field(default_factory=dict)
     policies: tuple[IssuedPolicy, ...] = ()
     alarms: tuple[GateAlarm, ...] = ()
+    laggards: tuple[Laggard, ...] = ()
+
+    @property
+    def rings(self) -> tuple[str, ...]:
+        """Every ring that anything is known of, by name; the usual one where nothing is."""
+        names = {each.ring for each in self.users} | {each.key.gate.ring for each in self.watches}
+        names |= {each.ring for each in self.policies} | set(self.counts)
+        return tuple(sorted(names)) or (DEFAULT_RING,)
+
+    def ring_shown(self, asked: str) -> str:
+        """The ring `asked` for; where there is no such ring, the first one."""
+        return asked if asked in self.rings else self.rings[0]
+
+    def policy_of(self, ring: str) -> IssuedPolicy | None:
+        """The ring's newest."""
+        return next((each for each in self.policies if each.ring == ring), None)
 
 
 @dataclass(frozen=True)

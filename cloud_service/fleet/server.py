@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry, start_http_server
 from cloud_service.config import BrokerSettings, CloudSettings, FleetSettings
 from cloud_service.event_loop import run_on_event_loop
 from cloud_service.fleet.announcer import Announcer
-from cloud_service.fleet.buckets import DAY_S, MINUTE_S, Retention
 from cloud_service.fleet.gates import read_gates
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.fleet.metrics import FleetCollector
+from cloud_service.fleet.retention import retention_of
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.fleet_store import FleetStore
 from cloud_service.watch.settings import WatchRules
@@ -82,16 +82,6 @@ class FleetService:
     def _broker_state(self) -> BrokerState:
         told = self.link.statistics()
         return BrokerState(f"{self._address.host}:{self._address.port}", told.connected, told.last_error)
-
-
-def retention_of(settings: FleetSettings) -> Retention:
-    """How long counts are kept."""
-    return Retention(
-        fine_s=settings.fine_kept_minutes * MINUTE_S,
-        minutes_s=settings.retention_minutes * MINUTE_S,
-        hours_s=settings.hours_kept_days * DAY_S,
-        days_s=settings.days_kept_days * DAY_S,
-    )
 
 
 def run_fleet(settings: CloudSettings) -> None:

@@ -229,7 +229,8 @@ def _newest(asked: CaseFilter, most: int, *, with_text: bool = False) -> Select[
     if with_text:
         told = told.add_columns(comparisons.c.text)
     if with_text and by_label:
-        same = and_(comparisons.c.device_id == columns.device_id, comparisons.c.request_id == columns.request_id)
+        key = ("device_id", "request_id", "model")
+        same = and_(*(comparisons.c[name] == columns[name] for name in key))
         told = told.outerjoin_from(true_labels, comparisons, same)
     conditions = [time >= asked.since_s, time < asked.until_s]
     conditions += [columns.model == asked.model] if asked.model else []

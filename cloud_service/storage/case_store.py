@@ -57,7 +57,7 @@ class CaseStore:
             return _written(connection, comparisons, insert, rows)
 
     def add_labels(self, labels: Sequence[LabelledAnswer]) -> int:
-        """Write labels that came back. One said twice changes nothing; another for the same request takes its place.
+        """Write labels that came back. One said twice changes nothing; another for the same answer takes its place.
 
         Returns: how many were new or another.
 
@@ -66,11 +66,11 @@ class CaseStore:
             StorageError: the store cannot be written.
         """
         self._require_ready()
-        newest = {(each.device_id, each.request_id): each for each in labels}
+        newest = {(each.device_id, each.request_id, each.model): each for each in labels}
         insert = _insert(true_labels, self._engine.dialect.name)
         said = insert.excluded
         upsert = insert.on_conflict_do_update(
-            index_elements=["device_id", "request_id"],
+            index_elements=["device_id", "request_id", "model"],
             set_={"true_label": said.true_label, "received_s": said.received_s},
             where=true_labels.c.true_label != said.true_label,
         )

@@ -54,7 +54,7 @@ true_labels = Table(
     Column("gate_score", Double, nullable=False),
     Column("true_label", Text, nullable=False),
     Column("source", String(16), nullable=False),
-    UniqueConstraint("device_id", "request_id", name="true_labels_once"),
+    UniqueConstraint("device_id", "request_id", "model", name="true_labels_once"),
     Index("true_labels_by_model", "model", "answered_s"),
     Index("true_labels_by_time", "received_s"),
 )

@@ -69,7 +69,7 @@ def _models(connection: Connection, device_id: str) -> tuple[DeviceModel, ...]:
 
 def _tallies(connection: Connection, device_id: str, axis: Axis) -> dict[int, Tally]:
     columns = tables.counts.c
-    query = select(tables.counts).where(
+    query = select(*tables.UNLABELLED).where(
         columns.width_s == axis.width_s,
         columns.device_id == device_id,
         columns.starts_s >= axis.since_s,

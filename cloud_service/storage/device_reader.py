@@ -14,7 +14,6 @@ from sqlalchemy import (
     and_,
     case,
     func,
-    or_,
     select,
 )
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +26,7 @@ from cloud_service.fleet.reading import DeviceCounts
 from cloud_service.storage import tables
 from cloud_service.storage.device_history import MODEL_COLUMNS, model_of, read_history
 from cloud_service.storage.fleet_reader import is_missing
+from cloud_service.storage.present_words import is_newest_word, is_present_boot
 from cloud_service.storage.rows import device_of
 from cloud_service.storage.schema import is_current
 from shared.errors import StorageError
@@ -95,24 +95,7 @@ def _listed(connection: Connection, names: Collection[str]) -> dict[tuple[str, s
 
 def _joined() -> FromClause:
     """Each device with the newest word of its present boot on each model."""
-    newer = tables.model_states.alias()
-    is_newer = or_(
-        newer.c.heard_s > _STATES.heard_s,
-        and_(newer.c.heard_s == _STATES.heard_s, newer.c.sequence > _STATES.sequence),
-    )
-    is_newest = ~(
-        select(newer.c.sequence)
-        .where(
-            newer.c.device_id == _STATES.device_id,
-            newer.c.boot_id == _STATES.boot_id,
-            newer.c.model == _STATES.model,
-            is_newer,
-        )
-        .correlate(tables.model_states)
-        .exists()
-    )
-    is_present = and_(_STATES.device_id == _DEVICES.device_id, _STATES.boot_id == _DEVICES.boot_id, is_newest)
-    return tables.devices.outerjoin(tables.model_states, is_present)
+    return tables.devices.outerjoin(tables.model_states, and_(is_present_boot(), is_newest_word()))
 
 
 def _wanted(address: DevicesAddress, seen_since_s: int) -> list[ColumnElement[bool]]:

@@ -40,7 +40,7 @@ def encode_tally(tally: Tally) -> Row:
 
 
 def decode_tally(row: RowMapping) -> Tally:
-    """The tally in a row."""
+    """The tally in a row; not told apart by label where the row was read without that column."""
     latency = {
         outcome: SparseHistogram(dict(zip(buckets, counts, strict=True)), sum_ms)
         for outcome, (sum_ms, buckets, counts) in from_json(row["latency"]).items()
@@ -50,7 +50,7 @@ def decode_tally(row: RowMapping) -> Tally:
         latency,
         from_json(row["reasons"]),
         AuditCounts(*(row[name] for name in AUDIT_COLUMNS)),
-        {label: LabelCounts(*values) for label, values in from_json(row["labels"]).items()},
+        {label: LabelCounts(*values) for label, values in from_json(row.get("labels", "{}")).items()},
     )
 
 

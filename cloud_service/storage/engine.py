@@ -26,7 +26,8 @@ def open_engine(url: str, *, writes: bool) -> Engine:
         backend = parsed.get_backend_name()
         if backend not in ("sqlite", "postgresql"):
             raise ConfigurationError(f"storage.url: {backend} is not known; use sqlite or postgresql+psycopg")
-        engine = create_engine(parsed, pool_pre_ping=backend == "postgresql")
+        # errors are logged, and parameters may be texts or hashes of passwords
+        engine = create_engine(parsed, pool_pre_ping=backend == "postgresql", hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"storage.url: {error}") from error
     if backend == "sqlite":

@@ -90,7 +90,7 @@ def _counts(
     connection: Connection, width_s: int, owners: Sequence[str], since_s: int, until_s: int
 ) -> list[tuple[CountKey, Tally]]:
     columns = tables.counts.c
-    query = select(tables.counts).where(
+    query = select(*tables.UNLABELLED).where(
         columns.width_s == width_s,
         columns.device_id.in_(owners),
         columns.starts_s >= since_s,

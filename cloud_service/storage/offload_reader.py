@@ -63,13 +63,13 @@ def _read(connection: Connection, question: OffloadQuestion) -> OffloadReading:
 def _devices(connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
     """Chosen by a few coarse buckets, so that the cost is bounded; their figures are those of the stretch itself."""
     ranked = _ranking_axis(question.axis)
-    rows = connection.execute(_ranking(ranked, question.filter)).all()
-    best = sorted(rows, key=lambda row: (-row.wanted, -row.accepted, row.device_id))[: question.top]
-    chosen = list(dict.fromkeys([*question.named, *(row.device_id for row in best)]))
+    best = connection.execute(_ranking(ranked, question.filter).limit(max(1, question.top))).all()
+    known = best[0].known if best else 0
+    chosen = list(dict.fromkeys([*question.named, *(row.device_id for row in best[: question.top])]))
     sums = DimensionSums()
     sums.add_whole(connection.execute(_counted(question, literal_column("''"), [WHOLE_FLEET])))
     sums.add_all(connection.execute(_counted(question, _COLUMNS.device_id, chosen)))
-    return sums.reading(question, choices, known=len(rows), ranked=ranked)
+    return sums.reading(question, choices, known=known, ranked=ranked)
 
 
 def _parts(connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
@@ -122,10 +122,12 @@ def _ranking_axis(axis: Axis) -> Axis:
 
 
 def _ranking(axis: Axis, wanted: Filter) -> Select[Any]:
-    """The width stands in the text, so that SQLite sees that its partial index holds."""
-    accepted, want = func.sum(_COLUMNS.accepted).label("accepted"), func.sum(_COLUMNS.wanted).label("wanted")
+    """Devices by what they wanted, each with how many there are. The width stands in the text: so SQLite sees that its
+    partial index holds.
+    """
+    accepted, want = func.sum(_COLUMNS.accepted), func.sum(_COLUMNS.wanted)
     return (
-        select(_COLUMNS.device_id, accepted, want)
+        select(_COLUMNS.device_id, func.count().over().label("known"))
         .where(
             _COLUMNS.width_s == literal_column(str(axis.width_s)),
             _COLUMNS.starts_s >= axis.since_s,
@@ -134,6 +136,7 @@ def _ranking(axis: Axis, wanted: Filter) -> Select[Any]:
             *_filtered(wanted),
         )
         .group_by(_COLUMNS.device_id)
+        .order_by(want.desc(), accepted.desc(), _COLUMNS.device_id)
     )
 
 

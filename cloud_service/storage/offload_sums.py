@@ -1,9 +1,9 @@
-"""Adds rows of counts up by one dimension. JSON of many rows is parsed at once, which is several times faster."""
+"""Adds rows of counts up by one dimension. Many short texts of JSON are parsed at once, which is much faster."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import chain
 from operator import add
@@ -44,18 +44,28 @@ class _Sum:
     """One value's sum."""
 
     def __init__(self) -> None:
-        self.values = [0] * (_COUNTERS + _AUDITS)
-        self.by_start: dict[int, list[int]] = {}
+        self.starts: list[int] = []
+        self.figures: list[list[int]] = []
         self.latencies: list[str] = []
 
-    def slice(self, value: str) -> Slice:
-        share = Share(self.values[_WANTED], self.values[_ACCEPTED])
-        shares = {start: Share(*pair) for start, pair in self.by_start.items()}
-        return Slice(value, share, shares, self.tally())
+    def add(self, start: int, figures: list[int], latency: str) -> None:
+        self.starts.append(start)
+        self.figures.append(figures)
+        self.latencies.append(latency)
 
-    def tally(self) -> Tally:
-        counters = RequestCounters(*self.values[:_COUNTERS])
-        return Tally(counters, {"all": merged_latency(self.latencies)}, {}, AuditCounts(*self.values[_COUNTERS:]))
+    def slice(self, value: str) -> Slice:
+        rows = np.array(self.figures, np.int64).reshape(-1, _COUNTERS + _AUDITS)
+        sums: list[int] = rows.sum(axis=0).tolist()
+        counters, audits = RequestCounters(*sums[:_COUNTERS]), AuditCounts(*sums[_COUNTERS:])
+        tally = Tally(counters, {"all": merged_latency(self.latencies)}, {}, audits)
+        return Slice(value, Share(sums[_WANTED], sums[_ACCEPTED]), self._shares(rows), tally)
+
+    def _shares(self, rows: NDArray[np.int64]) -> dict[int, Share]:
+        """`rows` [rows, counters and audits]."""
+        starts, places = np.unique(np.array(self.starts, np.int64), return_inverse=True)
+        pairs = np.zeros((len(starts), 2), np.int64)
+        np.add.at(pairs, places, rows[:, [_WANTED, _ACCEPTED]])
+        return {start: Share(*pair) for start, pair in zip(starts.tolist(), pairs.tolist(), strict=True)}
 
 
 class DimensionSums:
@@ -68,13 +78,13 @@ class DimensionSums:
     def add_all(self, rows: Rows) -> None:
         """Add rows, each to its value."""
         for value, start, *figures, latency in rows:
-            _add(self._sums[value], start, figures, latency)
+            self._sums[value].add(start, figures, latency)
 
     def add_whole(self, rows: Rows) -> None:
         """Rows that make up the whole, whatever their value."""
         self._whole = _Sum()
         for _, start, *figures, latency in rows:
-            _add(self._whole, start, figures, latency)
+            self._whole.add(start, figures, latency)
 
     def reading(
         self, question: OffloadQuestion, choices: Choices, *, known: int = 0, ranked: Axis | None = None
@@ -118,7 +128,8 @@ class ReasonSums:
 class LabelSums:
     """Takes rows of begin, requests accepted, labels. Only requests that the device answered have a label.
 
-    The counts of all rows go into one array: a year of days holds hundreds of thousands of them.
+    A year of days holds hundreds of thousands of counts: each row is parsed by itself, so that it is gone before the
+    collector of garbage looks for it.
     """
 
     def __init__(self) -> None:
@@ -130,21 +141,30 @@ class LabelSums:
 
     def reading(self, question: OffloadQuestion, choices: Choices) -> OffloadReading:
         """The answer: counts of each label."""
-        parsed = _parsed(row[2] for row in self._rows)
-        names = sorted({name for labels in parsed for name in labels})
-        index = {name: place for place, name in enumerate(names)}
         starts = sorted({row[0] for row in self._rows})
-        columns = {start: place for place, start in enumerate(starts)}
-        sums = np.zeros((len(names), len(starts), _LABEL_COUNTS), np.int64)
-        for (start, _, _), labels in zip(self._rows, parsed, strict=True):
-            if labels:
-                places = [index[name] for name in labels]
-                sums[places, columns[start]] += np.array(list(labels.values()), np.int64)
+        index, sums = self._sums({start: place for place, start in enumerate(starts)})
         slices = [_label_slice(name, sums[place]) for name, place in index.items()]
         whole = _label_slice("", sums.sum(axis=0))
         reading = _parted(slices, whole, question, choices)
         drawn = tuple(replace(each, shares=_shares(sums[index[each.value]], starts)) for each in reading.slices)
         return replace(reading, slices=drawn, whole=replace(whole, shares=_shares(sums.sum(axis=0), starts)))
+
+    def _sums(self, columns: Mapping[int, int]) -> tuple[dict[str, int], NDArray[np.int64]]:
+        """By label the place in the sums [labels, starts, counts]."""
+        index: dict[str, int] = {}
+        names: list[str] = []
+        places = np.zeros(0, np.intp)
+        sums = np.zeros((0, len(columns), _LABEL_COUNTS), np.int64)
+        for start, _, text in self._rows:
+            labels = from_json(text)
+            if list(labels) != names:
+                names = list(labels)
+                places = np.array([index.setdefault(name, len(index)) for name in names], np.intp)
+                more = np.zeros((len(index) - len(sums), *sums.shape[1:]), np.int64)
+                sums = np.concatenate([sums, more]) if len(more) else sums
+            told = np.fromiter(chain.from_iterable(labels.values()), np.int64, len(names) * _LABEL_COUNTS)
+            sums[places, columns[start]] += told.reshape(-1, _LABEL_COUNTS)
+        return index, sums
 
 
 def merged_latency(texts: Iterable[str]) -> SparseHistogram:
@@ -160,14 +180,6 @@ def merged_latency(texts: Iterable[str]) -> SparseHistogram:
 def _parsed(texts: Iterable[str]) -> list[Any]:
     parsed: list[Any] = from_json("[" + ",".join(texts) + "]")
     return parsed
-
-
-def _add(target: _Sum, start: int, figures: list[int], latency: str) -> None:
-    target.values = list(map(add, target.values, figures))
-    pair = target.by_start.setdefault(start, [0, 0])
-    pair[0] += figures[_WANTED]
-    pair[1] += figures[_ACCEPTED]
-    target.latencies.append(latency)
 
 
 def _label_slice(label: str, sums: NDArray[np.int64]) -> Slice:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import dataclass, replace
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, case, func, literal_column, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.fleet.buckets import HOUR_S, WHOLE_FLEET
-from cloud_service.fleet.risk_reading import GateReading, GateUser, RingCounts, RiskReading
+from cloud_service.fleet.risk_reading import MOST_NAMED, GateReading, GateUsers, Laggard, RingCounts, RiskReading
 from cloud_service.storage import tables
-from cloud_service.storage.encoding import Row
 from cloud_service.storage.fleet_reader import is_missing
 from cloud_service.storage.policy_store import newest_sequence
+from cloud_service.storage.present_words import is_newest_word, is_present_boot
 from cloud_service.storage.schema import is_current
 from cloud_service.storage.transactions import transaction
 from cloud_service.storage.watch_rows import alarm_of, gate_of, policy_of, watch_of
@@ -29,6 +30,16 @@ _REPORT_COLUMNS = (
 _MOST_POLICIES = 500
 _MOST_ALARMS = 50
 _MOST_PARSED = 256
+_STATES, _DEVICES = tables.model_states.c, tables.devices.c
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What to tell of the gate shown."""
+
+    ring: str
+    counts_since_s: int
+    seen_since_s: int
 
 
 class RiskReader:
@@ -39,8 +50,11 @@ class RiskReader:
         self._is_ready = False
         self._known: dict[str, KnownGate | None] = {}
 
-    def read(self, digest: str, counts_since_s: int) -> RiskReading | None:
+    def read(self, digest: str, ring: str, counts_since_s: int, seen_since_s: int) -> RiskReading | None:
         """One consistent look; `digest` names the gate to tell of, "" the one that most online devices run.
+
+        Of `ring`, or the first there is, those are named who do not obey; who was not seen since `seen_since_s` is
+        silent.
 
         None while the fleet service has not set up the store.
 
@@ -49,10 +63,11 @@ class RiskReader:
         """
         if is_missing(self._engine):
             return None
+        asked = _Asked(ring, counts_since_s, seen_since_s)
         try:
             with self._engine.begin() as connection:
                 self._is_ready = self._is_ready or is_current(connection)
-                return self._read(connection, digest, counts_since_s) if self._is_ready else None
+                return self._read(connection, digest, asked) if self._is_ready else None
         except SQLAlchemyError as error:
             self._is_ready = False
             raise StorageError(f"the store cannot be read: {error}") from error
@@ -77,7 +92,7 @@ class RiskReader:
         with transaction(self._engine) as connection:
             return newest_sequence(connection, ring, model)
 
-    def _read(self, connection: Connection, digest: str, counts_since_s: int) -> RiskReading:
+    def _read(self, connection: Connection, digest: str, asked: _Asked) -> RiskReading:
         gates = self._gates(connection)
         reported = _reported(connection)
         shown = next((gate for gate in gates if gate.digest == digest), None)
@@ -85,7 +100,7 @@ class RiskReader:
             shown = max(gates, key=lambda gate: reported[gate.digest], default=None)
         return RiskReading(
             gates=gates,
-            shown=None if shown is None else _gate_reading(connection, shown, counts_since_s),
+            shown=None if shown is None else _gate_reading(connection, shown, asked),
             reported_digests=frozenset(name for name in reported if name),
             has_gateless="" in reported,
         )
@@ -115,55 +130,72 @@ def _reported(connection: Connection) -> Counter[str]:
     states = tables.model_states.c
     query = (
         select(states.gate_digest, func.count())
-        .join_from(tables.model_states, tables.devices, _is_present_boot())
+        .join_from(tables.model_states, tables.devices, is_present_boot())
         .group_by(states.gate_digest)
     )
     return Counter({row[0]: int(row[1]) for row in connection.execute(query)})
 
 
-def _is_present_boot() -> ColumnElement[bool]:
-    states, devices = tables.model_states.c, tables.devices.c
-    return and_(states.device_id == devices.device_id, states.boot_id == devices.boot_id)
-
-
-def _gate_reading(connection: Connection, known: KnownGate, counts_since_s: int) -> GateReading:
-    return GateReading(
+def _gate_reading(connection: Connection, known: KnownGate, asked: _Asked) -> GateReading:
+    found = GateReading(
         known=known,
-        users=_users(connection, known.model),
+        users=_users(connection, known.model, asked.seen_since_s),
         watches=_watches(connection, known.digest),
-        counts=_counts(connection, known, counts_since_s),
+        counts=_counts(connection, known, asked.counts_since_s),
         policies=_policies(connection, known),
         alarms=_alarms(connection, known.digest),
     )
+    policy = found.policy_of(found.ring_shown(asked.ring))
+    return found if policy is None else replace(found, laggards=_laggards(connection, policy, asked.seen_since_s))
 
 
-def _users(connection: Connection, model: str) -> tuple[GateUser, ...]:
-    """The newest word of each device's present boot on the model. Thousands of devices share a few reports."""
-    states, devices = tables.model_states.c, tables.devices.c
+def _users(connection: Connection, model: str, seen_since_s: int) -> tuple[GateUsers, ...]:
+    """The newest word of each device's present boot on the model: thousands of devices share a few reports."""
+    told = (_DEVICES.ring, _is_present(seen_since_s).label("is_present"), *(_STATES[name] for name in _REPORT_COLUMNS))
+    query = (
+        select(*told, func.count().label("devices"))
+        .join_from(tables.model_states, tables.devices, is_present_boot())
+        .where(_STATES.model == model, is_newest_word())
+        .group_by(*told)
+    )
+    return tuple(
+        GateUsers(row["ring"], bool(row["is_present"]), _report(row), row["devices"])
+        for row in connection.execute(query).mappings()
+    )
+
+
+def _laggards(connection: Connection, issued: IssuedPolicy, seen_since_s: int) -> tuple[Laggard, ...]:
+    """Of the policy's ring, who refused, has not said yet, and is silent, in this order."""
+    policy, is_present = issued.policy, _is_present(seen_since_s)
+    stand = case((~is_present, 2), (_STATES.refused_policy_id == policy.policy_id, 0), else_=1)
     query = (
         select(
-            states.device_id,
-            devices.ring,
-            devices.is_online,
-            devices.last_seen_s,
-            states.model_version,
-            *(states[name] for name in _REPORT_COLUMNS),
+            _DEVICES.device_id, _DEVICES.is_online, is_present.label("is_present"), _DEVICES.last_seen_s,
+            *(_STATES[name] for name in _REPORT_COLUMNS),
         )
-        .join_from(tables.model_states, tables.devices, _is_present_boot())
-        .where(states.model == model)
-        .order_by(states.device_id, states.heard_s, states.sequence)
+        .join_from(tables.model_states, tables.devices, is_present_boot())
+        .where(
+            _STATES.model == policy.model,
+            _STATES.gate_digest == policy.gate_digest,
+            _DEVICES.ring == issued.ring,
+            or_(~is_present, _STATES.policy_id != policy.policy_id),
+            is_newest_word(),
+        )
+        .order_by(stand, _DEVICES.device_id)
+        .limit(MOST_NAMED)
+    )  # fmt: skip
+    return tuple(
+        Laggard(row["device_id"], bool(row["is_online"]), bool(row["is_present"]), row["last_seen_s"], _report(row))
+        for row in connection.execute(query).mappings()
     )
-    reports: dict[tuple[object, ...], GateReport] = {}
-    users: dict[str, GateUser] = {}
-    for device_id, ring, is_online, last_seen_s, version, *told in connection.execute(query):
-        key = tuple(told)
-        if key not in reports:
-            reports[key] = _report(dict(zip(_REPORT_COLUMNS, told, strict=True)))
-        users[device_id] = GateUser(device_id, ring, bool(is_online), last_seen_s, version, reports[key])
-    return tuple(users.values())
 
 
-def _report(told: Row) -> GateReport:
+def _is_present(seen_since_s: int) -> ColumnElement[bool]:
+    """Written out, not bound: PostgreSQL must see that what is grouped by is what is selected."""
+    return and_(_DEVICES.is_online, func.coalesce(_DEVICES.last_seen_s, 0) >= literal_column(str(seen_since_s)))
+
+
+def _report(told: RowMapping) -> GateReport:
     return GateReport(
         score=told["gate_score"],
         threshold=told["gate_threshold"],

@@ -105,6 +105,8 @@ counts = Table(
         for name, where in RANKINGS.items()
     ),
 )
+UNLABELLED = tuple(column for column in counts.columns if column.name != "labels")
+"""What to read of `counts` where labels do not matter: theirs is the most of a row."""
 
 fleet_status = Table(
     "fleet_status",

@@ -14,7 +14,7 @@ def risk_alarm(watch: GateWatch, target: float | None, lower: float, now_ms: int
     gate, judge, alpha = watch.key.gate, _JUDGES[watch.key.kind], watch.alpha or 0.0
     window = watch.detail.window[-1] if has_risen(watch) and watch.detail.window else None
     judged, wrong = (window.judged, window.wrong) if window else (watch.judged, watch.wrong)
-    since = "since it began to rise" if window else "since this gate has been in force"
+    since = "since evidence began to gather" if window else "since this gate has been in force"
     consequence = (
         "No stricter step has enough of them to show that it keeps its promise, so everything is escalated"
         if target is None

@@ -16,6 +16,9 @@ import numpy as np
 OUT_OF_CONTROL = 2.5
 """The risk, in units of alpha, that is to be found fastest."""
 
+_SETTLED = 1e-14
+"""Where no state's chance changes by more in one answer, the distribution is taken as the one it comes to."""
+
 
 @dataclass(frozen=True)
 class CusumRule:
@@ -59,7 +62,7 @@ def false_alarm_probability(risk: float, step: int, limit: int, period: int) -> 
     states[0], surviving = 1.0, 1.0
     rise = step - 1
     for _ in range(period):
-        wrong, right = risk * states, (1.0 - risk) * states
+        before, wrong, right = states, risk * states, (1.0 - risk) * states
         states = np.zeros(limit)
         states[:-1] = right[1:]
         states[0] += right[0]
@@ -67,6 +70,8 @@ def false_alarm_probability(risk: float, step: int, limit: int, period: int) -> 
             states[rise:] += wrong[: limit - rise]
         surviving = float(states.sum())
         states /= surviving
+        if np.abs(states - before).max() < _SETTLED:
+            break
     return 1.0 - surviving**period
 
 

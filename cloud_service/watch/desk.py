@@ -122,6 +122,15 @@ class WatchDesk:
         return max(told, default=0)
 
 
+@dataclass(frozen=True)
+class _Tightening:
+    """To which threshold a gate is tightened (None: nothing is kept), and the first alarm that says why."""
+
+    gate: GateKey
+    target: float | None
+    alarm: GateAlarm
+
+
 class _Plan:
     """Decisions in the making, on top of a desk."""
 
@@ -132,7 +141,7 @@ class _Plan:
         self._now_s = now_ms // 1000
         self._watches: dict[WatchKey, GateWatch] = {}
         self._alarms: list[GateAlarm] = []
-        self._tightened: dict[GateKey, tuple[float | None, GateAlarm]] = {}
+        self._tightened: dict[_Place, _Tightening] = {}
 
     def begin_anew_where_outdated(self, watch: GateWatch) -> None:
         """Where another order is in force than the one that the watch counts under, or the gate became known."""
@@ -154,13 +163,16 @@ class _Plan:
         self._judge_scores(gate, promise, found.scores)
 
     def decisions(self) -> Decisions:
-        policies = tuple(self._order(gate, *target) for gate, target in self._tightened.items())
-        return Decisions(self._watches, tuple(self._alarms), policies)
+        policies: list[IssuedPolicy] = []
+        for tightening in self._tightened.values():
+            policies.append(self._order(tightening, policies))
+        return Decisions(self._watches, tuple(self._alarms), tuple(policies))
 
     def _judge_risk(self, gate: GateKey, kind: WatchKind, promise: Promise, increase: RiskIncrease) -> None:
         key = WatchKey(gate, kind)
         before = self._watch(key, promise)
-        if kind is WatchKind.ERROR and before.judged == 0 and not any(counts[0] for counts in increase.steps.values()):
+        is_first = before.judged == 0 and not before.labels
+        if kind is WatchKind.ERROR and is_first and not increase.judges_any:
             return
         watch = risk_watch.after(before, promise, increase, self._rules, self._now_s)
         for label in risk_watch.alarmed_labels(watch, promise):
@@ -177,9 +189,10 @@ class _Plan:
         alarm = risk_alarm(watch, target, risk_watch.lower_bound(watch, self._rules), self._now_ms)
         self._alarms.append(alarm)
         gate = watch.key.gate
-        already, first = self._tightened.get(gate, (target, alarm))
-        strictest = None if target is None or already is None else max(target, already)
-        self._tightened[gate] = (strictest, first)
+        place = (gate.ring, gate.model, gate.gate_digest)
+        earlier = self._tightened.get(place, _Tightening(gate, target, alarm))
+        strictest = None if target is None or earlier.target is None else max(target, earlier.target)
+        self._tightened[place] = replace(earlier, target=strictest)
         self._watches[watch.key] = replace(watch, detail=replace(watch.detail, alarmed=True))
 
     def _judge_scores(self, gate: GateKey, promise: Promise, scores: tuple[int, ...]) -> None:
@@ -198,18 +211,22 @@ class _Plan:
         found = self._watches.get(key) or self._desk.watch(key)
         return found or risk_watch.begun(key, promise, self._now_s)
 
-    def _order(self, gate: GateKey, target: float | None, alarm: GateAlarm) -> IssuedPolicy:
+    def _order(self, tightening: _Tightening, issued_before: Iterable[IssuedPolicy]) -> IssuedPolicy:
+        """What a budget may loosen the gate to was never audited, so it goes when what was audited fails."""
+        gate, target = tightening.gate, tightening.target
         known, held = self._desk.known(gate), self._desk.policy(gate)
         assert known is not None, "an alpha is only ever promised by a gate that is known"
         order = order_of(held or GatePolicy("", 0, gate.model, gate.gate_digest))
-        order = replace(order, escalate_all=target is None, least_threshold=target, reason=alarm.text)
+        order = replace(order, escalate_all=target is None, least_threshold=target, reason=tightening.alarm.text)
+        order = replace(order, offload_cap=None, budget_in_force={})
+        taken = (issued.policy.sequence for issued in issued_before)
         with TRACING.span("tighten gate") if TRACING.is_on else UNTRACED:
             policy = make_policy(
                 known.gate,
                 order,
                 model=gate.model,
                 ring=gate.ring,
-                newest_sequence=self._desk.newest_sequence(gate),
+                newest_sequence=max((self._desk.newest_sequence(gate), *taken)),
                 issued_by=ISSUED_BY,
                 now_unix_ms=self._now_ms,
             )

@@ -78,7 +78,7 @@ class StepFigures:
 
 @dataclass(frozen=True)
 class LabelFigures:
-    """The same for one label. `alpha`: its own where it is critical, else the gate's (None: none is promised)."""
+    """The same for one label. `alpha`: its own where it is critical, else the gate's (None: nothing is promised)."""
 
     judged: int
     wrong: int

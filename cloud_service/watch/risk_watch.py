@@ -32,6 +32,11 @@ class RiskIncrease:
     steps: Mapping[float, Counts]
     labels: Mapping[str, Counts]
 
+    @property
+    def judges_any(self) -> bool:
+        """Whether anything was judged. Steps leave out critical labels, so either may be alone."""
+        return bool(self.labels) or any(judged for judged, _ in self.steps.values())
+
 
 def begun(key: WatchKey, promise: Promise, now_s: int) -> GateWatch:
     """A watch that has seen nothing under what is in force now."""
@@ -108,7 +113,9 @@ def alarmed_labels(watch: GateWatch, promise: Promise) -> tuple[str, ...]:
     return tuple(
         label
         for label, figures in watch.labels.items()
-        if label in promise.label_alphas and not figures.alarmed and figures.lower > promise.label_alphas[label]
+        if (alpha := promise.critical_alpha(watch.key.kind, label)) is not None
+        and not figures.alarmed
+        and figures.lower > alpha
     )
 
 
@@ -166,7 +173,7 @@ def _labels(
     found = dict(watch.labels)
     for name, (judged, wrong), low, high in zip(names, sums, lower, upper, strict=True):
         alarmed = name in found and found[name].alarmed
-        alpha = promise.label_alphas.get(name, watch.alpha)
+        alpha = promise.label_alpha(watch.key.kind, name)
         found[name] = LabelFigures(judged, wrong, float(low), float(high), alpha, alarmed)
     return found
 

@@ -131,6 +131,7 @@ password_file = "broker.password"
 metrics_host = "{LOOPBACK}"
 metrics_port = {ports.fleet_metrics}
 offline_after_ms = 10000
+edge_bundles = [{_quoted(bundles.edge)}]
 
 [web]
 host = "{LOOPBACK}"

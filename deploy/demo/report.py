@@ -18,6 +18,8 @@ REQUESTS = "tandem_requests_total"
 RECEIVED = "tandem_requests_received_total"
 ACCEPTED = "tandem_requests_accepted_total"
 WANTED = "tandem_requests_wanted_total"
+AUDITS_CHOSEN = "tandem_audits_chosen_total"
+AUDITS = "tandem_audits_total"
 _MS = 1000.0
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _ANSWERED_BY = {
@@ -69,6 +71,7 @@ def build_report(run: Run) -> dict[str, object]:
         "offload_ratio": ratio(
             sum(d["wanted"] for d in devices.values()), sum(d["accepted"] for d in devices.values())
         ),
+        "audits": _audits(cascade),
         "accuracy": {way.value: accuracy(run, way)[0] for way in run.passes},
         "accuracy_questions": {way.value: accuracy(run, way)[1] for way in run.passes},
         "kept": _kept(run),
@@ -96,6 +99,18 @@ def count_lost(record: PassRecord) -> int:
     counts = [_device_counts(tally) for tally in record.devices.values()]
     ended = (Outcome.EDGE, Outcome.CLOUD, Outcome.DEGRADED, Outcome.FAILED)
     return max(unanswered, sum(abs(c["accepted"] - sum(c[outcome.value] for outcome in ended)) for c in counts))
+
+
+def _audits(record: PassRecord) -> dict[str, object]:
+    """Kept answers that went to the cloud as well; `cloud_share`: these and what the gate wanted, of the accepted."""
+    tallies = record.devices.values()
+    chosen, wanted, accepted = (
+        sum(tally.total(name) for tally in tallies) for name in (AUDITS_CHOSEN, WANTED, ACCEPTED)
+    )
+    ended = Counter[str]()
+    for tally in tallies:
+        ended.update({result: int(count) for result, count in tally.by_label(AUDITS, "result").items()})
+    return {"chosen": int(chosen), **ended, "cloud_share": ratio(wanted + chosen, accepted)}
 
 
 def latency_by_outcome(results: Sequence[Result]) -> dict[str, dict[str, float | int | None]]:

@@ -89,13 +89,16 @@ def latency_table(latency: Mapping[str, Mapping[str, float | int | None]]) -> Ta
 
 def final_summary(report: Mapping[str, object]) -> RenderableType:
     """The report in a few lines."""
-    accuracy, compute, cpu, kept = (_part(report, k) for k in ("accuracy", "cloud_compute_ms", "cloud_cpu_ms", "kept"))
+    accuracy, compute, cpu, kept, audits = (
+        _part(report, k) for k in ("accuracy", "cloud_compute_ms", "cloud_cpu_ms", "kept", "audits")
+    )
     table = Table.grid(padding=(0, 2))
     table.add_row("requests", f"{report['requests']}, lost {report['lost']}")
     table.add_row("outcomes", _counts(_part(report, "outcomes")))
     table.add_row("offload ratio", _percent(report["offload_ratio"]))
     table.add_row("accuracy", ", ".join(f"{name} {_percent(value)}" for name, value in accuracy.items()))
     table.add_row("kept on device", f"error {_percent(kept['error'])} of {kept['questions']} with a known label")
+    table.add_row("audits", f"{audits['chosen']}; with what was escalated {_percent(audits['cloud_share'])}")
     table.add_row("cloud compute", _saving(compute))
     table.add_row("cloud CPU", _saving(cpu))
     latency = {name: _part(_part(report, "latency_ms"), name) for name in _part(report, "latency_ms")}

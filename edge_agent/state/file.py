@@ -2,7 +2,7 @@
 
 words     the newest telemetry of each boot and model, of this boot and the few before
 answers   the device's answers, with the true labels that came back and whether the cloud still waits for them
-policies  the policy that each model's gate obeys
+policies  the policy that each model's gate obeys, or obeyed last in another ring
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ CREATE TABLE answers (
     kept INTEGER NOT NULL, answered_at_unix_ms INTEGER NOT NULL, true_label TEXT, waits INTEGER NOT NULL DEFAULT 0,
     UNIQUE (request_id, model));
 CREATE INDEX answers_waiting ON answers (id) WHERE waits = 1;
-CREATE TABLE policies (model TEXT PRIMARY KEY, payload BLOB NOT NULL);
+CREATE TABLE policies (ring TEXT NOT NULL, model TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (ring, model));
 """
 _ANSWER = "model, request_id, model_version, gate_digest, label, confidence, gate_score, kept, answered_at_unix_ms"
+
+
+PolicyKey = tuple[str, str]
+"""Ring and model."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,16 @@ class Changes:
     words: Mapping[str, bytes] = field(default_factory=dict)
     answers: Sequence[RememberedAnswer] = ()
     true_labels: Mapping[AnswerKey, tuple[str, bool]] = field(default_factory=dict)
-    policies: Mapping[str, bytes] = field(default_factory=dict)
+    policies: Mapping[PolicyKey, bytes] = field(default_factory=dict)
 
     @property
     def is_nothing(self) -> bool:
         """Whether there is nothing to write."""
         return not (self.words or self.answers or self.true_labels or self.policies)
+
+
+class UnusableState(StorageError):
+    """The file is damaged, none of ours, or written by a newer Tandem: waiting does not help."""
 
 
 class StateFile:
@@ -75,8 +83,11 @@ class StateFile:
         """Open the file, or make it; `path` None: in memory alone.
 
         Raises:
-            StorageError: it cannot be opened or written, is damaged, or was written by a newer Tandem.
+            UnusableState: it is damaged, or was written by a newer Tandem.
+            StorageError: it cannot be opened or written now.
         """
+        if path is not None and path.exists() and not path.is_file():
+            raise UnusableState(f"{path} is no file")
         self._boot_id = boot_id
         self._remembered_answers = remembered_answers
         with _translated(path):
@@ -95,6 +106,11 @@ class StateFile:
         self._ordinal = (newest or 0) + 1
         self._path = path
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether everything is lost with the process."""
+        return self._path is None
+
     def close(self) -> None:
         """Give the file back."""
         self._connection.close()
@@ -112,14 +128,15 @@ class StateFile:
             )
             return [LastWord(model, ordinal % LAST_WORD_SLOTS, payload) for model, ordinal, payload in rows]
 
-    def policies(self) -> dict[str, bytes]:
-        """The policies that were obeyed last, by model.
+    def policies(self, ring: str) -> dict[str, bytes]:
+        """The policies that were obeyed last in `ring`, by model. Another ring's say nothing here.
 
         Raises:
             StorageError: they cannot be read.
         """
         with _translated(self._path):
-            return dict(self._connection.execute("SELECT model, payload FROM policies").fetchall())
+            rows = self._connection.execute("SELECT model, payload FROM policies WHERE ring = ?", (ring,))
+            return dict(rows.fetchall())
 
     def find(self, request_id: str, model: str | None) -> list[LabelledAnswer]:
         """The answers to a request, of one model or (None) of all.
@@ -183,7 +200,10 @@ class StateFile:
                 "DELETE FROM answers WHERE waits = 0 AND id <= (SELECT max(id) FROM answers) - ?",
                 (self._remembered_answers,),
             )
-            execute_many("INSERT OR REPLACE INTO policies VALUES (?, ?)", list(changes.policies.items()))
+            execute_many(
+                "INSERT OR REPLACE INTO policies VALUES (?, ?, ?)",
+                [(*key, payload) for key, payload in changes.policies.items()],
+            )
 
     def taken(self, keys: Sequence[AnswerKey]) -> None:
         """The cloud has taken the true labels of these answers.
@@ -200,9 +220,9 @@ class StateFile:
         execute("PRAGMA synchronous = FULL")
         found: int = execute("PRAGMA user_version").fetchone()[0]
         if found > FORMAT:
-            raise StorageError(f"{path} has format {found}, this program knows {FORMAT}")
+            raise UnusableState(f"{path} has format {found}, this program knows {FORMAT}")
         if (verdict := execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise StorageError(f"{path} is damaged: {verdict}")
+            raise UnusableState(f"{path} is damaged: {verdict}")
         if found < FORMAT:
             self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
 
@@ -218,22 +238,28 @@ class StateFile:
 
 
 def open_state(path: Path, boot_id: str, remembered_answers: int, now_unix_s: float) -> StateFile:
-    """The file at `path`; one that cannot be used is set aside under another name, with the time in it.
+    """The file at `path`; one that is damaged is set aside under another name, with the time in it.
 
-    Where there can be no file at all the state is kept in memory, and is lost with the process.
+    Where it cannot be opened now (a full disk, another process) it stays as it is, the state is kept in memory, and is
+    lost with the process.
     """
     try:
         return StateFile(path, boot_id, remembered_answers)
-    except StorageError as error:
+    except UnusableState as error:
         _log.error("the device's state cannot be used: %s", error)
-        is_in_use = "locked" in str(error)
-    if not is_in_use:
-        try:
-            _set_aside(path, path.with_name(f"{path.name}.unusable-{round(now_unix_s)}"))
-            return StateFile(path, boot_id, remembered_answers)
-        except (StorageError, OSError) as error:
-            _log.error("no new file can be made either: %s", error)
-    _log.error("counters, answers and policies are kept in memory alone until %s can be used", path)
+    except StorageError as error:
+        return _in_memory(path, boot_id, remembered_answers, error)
+    try:
+        _set_aside(path, path.with_name(f"{path.name}.unusable-{round(now_unix_s)}"))
+        return StateFile(path, boot_id, remembered_answers)
+    except (StorageError, OSError) as error:
+        return _in_memory(path, boot_id, remembered_answers, error)
+
+
+def _in_memory(path: Path, boot_id: str, remembered_answers: int, error: Exception) -> StateFile:
+    _log.error(
+        "%s: counters, answers and policies are kept in memory alone until the agent is started again: %s", path, error
+    )
     return StateFile(None, boot_id, remembered_answers)
 
 
@@ -253,11 +279,13 @@ def describe_state(path: Path) -> str:
 
 
 def _set_aside(path: Path, aside: Path) -> None:
-    if path.exists():
-        path.rename(aside)
-        _log.error("it was set aside as %s; what it held is not known any more", aside)
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
+    """With its write-ahead log, which may hold what the file lacks."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        log.rename(aside.with_name(aside.name + "-wal"))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    path.rename(aside)
+    _log.error("it was set aside as %s; what it held is not known any more", aside)
 
 
 def _row(answer: RememberedAnswer) -> tuple[object, ...]:
@@ -295,4 +323,6 @@ def _translated(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StorageError(f"{path or 'the state in memory'}: {error}") from error
+        is_damaged = type(error) is sqlite3.DatabaseError  # of its subclasses none tells of the file itself
+        kind = UnusableState if is_damaged else StorageError
+        raise kind(f"{path or 'the state in memory'}: {error}") from error

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ import anyio
 from edge_agent.accounting import LedgerSnapshot
 from edge_agent.reporting import Reporter
 from edge_agent.state.answers import AnswerKey, RememberedAnswer, UnsavedAnswers
-from edge_agent.state.file import Changes, LabelledAnswer, LastWord, StateFile
+from edge_agent.state.file import Changes, LabelledAnswer, LastWord, PolicyKey, StateFile
 from shared.clock import Clock
 from shared.errors import StorageError
 
@@ -39,6 +40,15 @@ class StateThread:
         self._executor.shutdown(wait=True)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """A true label that is not written yet. Its answer may be forgotten meanwhile, so it comes along."""
+
+    answer: RememberedAnswer
+    label: str
+    waits: bool
+
+
 class StateKeeper:
     """What is counted and remembered, on its way into the file. What cannot be written now is kept and tried again."""
 
@@ -48,9 +58,9 @@ class StateKeeper:
         self._thread = thread
         self._reporter = reporter
         self._answers = answers
-        self._true_labels: dict[AnswerKey, tuple[str, bool]] = {}
+        self._true_labels: dict[AnswerKey, _Told] = {}
         self._saved: dict[str, LedgerSnapshot] = reporter.snapshots()
-        self._saved_policies: dict[str, bytes] = {}
+        self._saved_policies: dict[PolicyKey, bytes] = {}
         self._waiting = 0
         self._label_came = anyio.Event()
         self._one_writer = anyio.Lock()
@@ -76,8 +86,8 @@ class StateKeeper:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last save failed."""
-        return self._is_failing
+        """Whether the last save failed, or there is nothing but memory to save to."""
+        return self._is_failing or self._file.is_in_memory
 
     @property
     def waiting_labels(self) -> int:
@@ -100,9 +110,9 @@ class StateKeeper:
         policies = self._reporter.policies()
         changes = Changes(
             words={name: payloads[name] for name, snapshot in snapshots.items() if snapshot != self._saved[name]},
-            answers=self._answers.all(),
-            true_labels=dict(self._true_labels),
-            policies={name: word for name, word in policies.items() if self._saved_policies.get(name) != word},
+            answers=(*self._answers.all(), *(told.answer for told in self._true_labels.values())),
+            true_labels={key: (told.label, told.waits) for key, told in self._true_labels.items()},
+            policies={key: word for key, word in policies.items() if self._saved_policies.get(key) != word},
         )
         if not changes.is_nothing and await self._write(changes):
             self._saved.update({name: snapshots[name] for name in changes.words})
@@ -120,11 +130,11 @@ class StateKeeper:
         found = {key: LabelledAnswer(answer, None) for key, answer in unsaved.items()}
         found.update({labelled.answer.key: labelled for labelled in saved})
         told = self._true_labels
-        return [LabelledAnswer(each.answer, told[key][0]) if key in told else each for key, each in found.items()]
+        return [LabelledAnswer(each.answer, told[key].label) if key in told else each for key, each in found.items()]
 
     def put_label(self, answer: RememberedAnswer, label: str, *, waits: bool) -> None:
         """The true label of `answer` has come back; `waits`: the cloud is to be told. Written by the next save."""
-        self._true_labels[answer.key] = (label, waits)
+        self._true_labels[answer.key] = _Told(answer, label, waits)
         self._waiting += waits
 
     async def next_labels(self, limit: int) -> list[LabelledAnswer]:

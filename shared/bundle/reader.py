@@ -18,7 +18,7 @@ from shared.errors import (
     InputError,
 )
 from shared.gate import Gate, parse_gate
-from shared.types import ModelIdentity, checked_identifier
+from shared.types import ModelIdentity, checked_identifier, checked_label
 
 _READ_BYTES = 1 << 20
 
@@ -97,6 +97,8 @@ def _check_consistency(path: Path, manifest: Manifest) -> None:
     try:
         checked_identifier("model", manifest.model)
         checked_identifier("version", manifest.version)
+        for label in manifest.labels:
+            checked_label(label)
     except InputError as error:
         raise BundleMalformed(path, str(error)) from error
     named = [entry.path for entry in manifest.files]

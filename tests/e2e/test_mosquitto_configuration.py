@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
@@ -17,6 +18,8 @@ from deploy.demo.broker import ACL_FILE, find_mosquitto
 from deploy.demo.configuration import choose_ports
 from deploy.demo.plans import accepts
 from deploy.demo.processes import DemoProcess, ProcessPlan, Warden
+from shared.clock import SystemClock
+from shared.mqtt import BrokerAddress, BrokerLink, Message
 
 pytestmark = pytest.mark.skipif(
     find_mosquitto() is None or shutil.which("openssl") is None, reason="mosquitto or openssl is not installed"
@@ -69,6 +72,36 @@ def test_a_device_gets_in_with_its_password_over_tls_and_keeps_its_words(port: i
         raise AssertionError("the connection ended")
 
     assert anyio.run(play) == b"here"
+
+
+def test_the_link_over_tls_loses_nothing_large_or_frequent(port: int, tmp_path: Path) -> None:
+    authority = str(tmp_path / "certs" / "server.crt")
+    payloads = [bytes([number]) * size for number in range(40) for size in (1, 900, 20_000)] + [bytes(900_000)]
+    heard: list[bytes] = []
+
+    async def play() -> None:
+        has_heard_all = anyio.Event()
+
+        async def hear(message: Message) -> None:
+            heard.append(message.payload)
+            if len(heard) == len(payloads):
+                has_heard_all.set()
+
+        async def speak() -> None:
+            async with anyio.create_task_group() as publishing:
+                for payload in payloads:
+                    publishing.start_soon(partial(link.publish, TOPIC, payload, retain=False))
+
+        address = BrokerAddress("127.0.0.1", port, "device-1", "one", authority)
+        link = BrokerLink(address, "device-1", SystemClock(), subscriptions=(TOPIC,), on_connect=speak, on_message=hear)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(link.run)
+                await has_heard_all.wait()
+                tasks.cancel_scope.cancel()
+
+    anyio.run(play)
+    assert heard == payloads
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Stage:
     def policies(self) -> tuple[IssuedPolicy, ...]:
         """All policies in the store, newest first."""
         reader = RiskReader(open_engine(self.store_url, writes=False))
-        reading = reader.read(self.gate.digest, 0)
+        reading = reader.read(self.gate.digest, "", 0, 0)
         assert reading is not None and reading.shown is not None
         return reading.shown.policies
 

@@ -20,9 +20,10 @@ pytestmark = [pytest.mark.skipif(EXECUTABLE is None, reason="mosquitto is not in
 _PATIENCE_S = 10.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Both loops that the product runs on: they watch sockets in ways of their own."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 @asynccontextmanager
@@ -124,7 +125,7 @@ async def steal_connection(address: BrokerAddress, name: str, will: Message) -> 
 async def test_a_wrong_password_is_refused_in_words(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, {"d1": "right"}) as broker:
         await check_broker(BrokerAddress("127.0.0.1", broker.port, "d1", "right"), "d1")
-        with pytest.raises(BrokerError, match="not authorized"):
+        with pytest.raises(BrokerError, match="Not authorized"):
             await check_broker(BrokerAddress("127.0.0.1", broker.port, "d1", "wrong"), "d1")
 
 
@@ -143,13 +144,104 @@ async def false_broker(
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_broker_that_speaks_something_else_is_left() -> None:
+@pytest.mark.parametrize(
+    ("greeting", "words"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "connection is lost"), (b"\x15\x03\x01\x00\x02\x02\x46", r"MQTT 3\.1\.1")],
+)
+async def test_who_speaks_something_else_is_left(greeting: bytes, words: str) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.write(greeting)
+        writer.close()
 
     async with false_broker(greet) as port:
-        with pytest.raises(BrokerError, match=r"MQTT 3\.1\.1"):
+        with pytest.raises(BrokerError, match=words):
             await check_broker(BrokerAddress("127.0.0.1", port), "d1")
+
+
+@pytest.mark.parametrize(
+    ("word", "words"), [(b"\x20\x02\x00\x03", "refuses us: Server unavailable"), (b"\x20\x02\x00\x01", r"MQTT 3\.1\.1")]
+)
+async def test_a_refusal_is_told_in_words(word: bytes, words: str) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(word)
+        await reader.read(1000)
+        writer.close()
+
+    async with false_broker(refuse) as port:
+        with pytest.raises(BrokerError, match=words):
+            await check_broker(BrokerAddress("127.0.0.1", port), "d1")
+
+
+async def test_who_takes_the_connection_and_says_nothing_is_left_after_5_s() -> None:
+    is_over = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            pass
+        writer.close()
+        is_over.set()
+
+    async with false_broker(listen) as port:
+        with pytest.raises(BrokerError, match="no answer within 5 s"):
+            await check_broker(BrokerAddress("127.0.0.1", port), "d1")
+        await asyncio.wait_for(is_over.wait(), _PATIENCE_S)
+
+
+async def test_who_gives_up_while_connecting_leaves_no_connection_behind() -> None:
+    opened = closed = 0
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened, closed
+        opened += 1
+        while await reader.read(100):
+            pass
+        writer.close()
+        closed += 1
+
+    async with false_broker(listen) as port:
+        for patience_s in (0.0, 0.0001, 0.001, 0.003, 0.01, 0.1):
+            with anyio.move_on_after(patience_s):
+                await check_broker(BrokerAddress("127.0.0.1", port), "d1")
+        await until(lambda: opened > 0 and closed == opened, "the end of the connections")
+
+
+async def test_a_broker_that_sends_without_a_window_is_slowed_down_and_nothing_is_lost() -> None:
+    messages, payload = 20_000, b"x" * 1000
+    sent, heard, may_go_on = 0, list[bytes](), asyncio.Event()
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"\x20\x02\x00\x00")
+        subscribe = await reader.readuntil(b"t/#\x01")
+        writer.write(b"\x90\x03" + subscribe[-8:-6] + b"\x01")
+        for number in range(messages):
+            body = b"\x00\x03t/x" + (number + 1).to_bytes(2, "big") + number.to_bytes(4, "big") + payload
+            writer.write(b"\x32" + bytes([len(body) % 128 | 128, len(body) // 128]) + body)
+            await writer.drain()
+            sent += 1
+        await reader.read()
+
+    async def hear(message: Message) -> None:
+        await may_go_on.wait()
+        heard.append(message.payload[:4])
+
+    async with false_broker(flood) as port:
+        link = BrokerLink(
+            BrokerAddress("127.0.0.1", port), "d1", SystemClock(), subscriptions=("t/#",), on_message=hear
+        )
+        async with connected(link):
+            await until_it_rests(lambda: sent)
+            assert sent < messages
+            may_go_on.set()
+            await until(lambda: len(heard) == messages, "all messages")
+    assert heard == [number.to_bytes(4, "big") for number in range(messages)]
+
+
+async def until_it_rests(count: Callable[[], int]) -> None:
+    before = -1
+    while count() == 0 or count() != before:
+        before = count()
+        await asyncio.sleep(0.5)
 
 
 async def test_a_broker_that_falls_silent_is_left_and_tried_again() -> None:

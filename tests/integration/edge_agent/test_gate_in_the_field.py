@@ -54,7 +54,7 @@ class Fleet:
         return self.boots[self.order[-1]] if self.order else None
 
     def tell(self, policy: GatePolicy, ring: str = "default") -> None:
-        topic = topics.policy(ring, policy.model)
+        topic = topics.policy(ring, policy.model, policy.gate_digest)
         self._client.publish(topic, encode_policy(policy), qos=1, retain=True).wait_for_publish(_PATIENCE_S)
 
     def wait_until(self, condition: Callable[[ModelTelemetry], bool]) -> ModelTelemetry:
@@ -129,6 +129,21 @@ def test_a_policy_of_another_ring_is_not_heard(tmp_path: Path, write_config: Wri
             told = fleet.wait_until(lambda told: told.gate.policy_id != "")
             assert (told.ring, told.gate.policy_id, told.gate.threshold) == ("early", "p2", 0.4)
             assert outcome_of(agent, "card cash") == ("edge", "confident")
+
+
+def test_a_device_that_changes_rings_leaves_the_old_rings_orders_behind(
+    tmp_path: Path, write_config: WriteConfig
+) -> None:
+    with Mosquitto(tmp_path / "broker") as broker, fleet_at(broker) as fleet:
+        config = write_config(broker_section(broker))
+        fleet.tell(policy_for(config, 1, escalate_all=True), "early")
+        fleet.tell(policy_for(config, 2, in_force={"kept-error": 0.2}), "default")
+        with AgentProcess(config):
+            fleet.wait_until(lambda told: told.gate.policy_id == "p2")
+        config.write_text('ring = "early"\n' + config.read_text(encoding="utf-8"), encoding="utf-8")
+        with AgentProcess(config) as agent:
+            fleet.wait_until(lambda told: told.ring == "early" and told.gate.policy_id == "p1")
+            assert outcome_of(agent, "card") == ("degraded", "no_cloud")
 
 
 def test_a_policy_and_last_words_pass_the_brokers_access_rules(tmp_path: Path, write_config: WriteConfig) -> None:

@@ -84,7 +84,7 @@ def retained_policy(port: int) -> GatePolicy:
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="listener")
     client.on_message = lambda _client, _data, message: heard.put_nowait(bytes(message.payload))
     client.connect("127.0.0.1", port)
-    client.subscribe(topics.policy(RING, "intents"), qos=1)
+    client.subscribe(topics.policy(RING, "intents", audited_gate().digest), qos=1)
     client.loop_start()
     try:
         return decode_policy(heard.get(timeout=PATIENCE_S))

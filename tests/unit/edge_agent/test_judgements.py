@@ -1,11 +1,27 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_service.fleet.inbox import MAX_PAYLOAD_BYTES
 from edge_agent.judgements import AuditTicket, Judgements, JudgementsSnapshot
+from shared.codec import decode_telemetry, encode_telemetry
 from shared.gate import Certificate, CertifiedThreshold, Gate, LabelRule, Risk, Score, ScoreHistogram
-from shared.types import LabelCounts, StepCounts
+from shared.histogram import BOUNDS_MS
+from shared.types import (
+    OTHER_LABELS,
+    GateReport,
+    LabelCounts,
+    LatencyHistogram,
+    ModelIdentity,
+    ModelTelemetry,
+    Outcome,
+    Reason,
+    RequestCounters,
+    StepCounts,
+)
 
 STEPS = (
     CertifiedThreshold(0.05, 0.9, 900, 18, 0.04, 0.1),
@@ -53,6 +69,41 @@ def test_scores_fall_into_the_bins_of_the_calibration_histogram() -> None:
     snapshot = judgements.snapshot()
     assert snapshot.score_counts == (1, 1, 1, 2)
     assert snapshot.labels == {"card": LabelCounts(accepted=5, wanted=4)}
+
+
+def test_a_model_of_thousands_of_long_labels_still_reports_and_what_finds_no_room_is_counted_together() -> None:
+    judgements = Judgements(GATE)
+    for round_ in range(3):
+        for number in range(2000):
+            label = f"{number}" + "账户" * 120
+            judgements.predicted(label, 0.95, wanted=round_ == 0)
+            judgements.labelled(label, 0.95, is_wrong=True)
+        judgements.predicted("fraud", 0.95, wanted=False)
+        snapshot = judgements.snapshot()
+        payload = telemetry_of(snapshot)
+        assert len(payload) < MAX_PAYLOAD_BYTES
+        told = decode_telemetry(payload).labels
+        assert told == snapshot.labels and told["fraud"].accepted == round_ + 1
+        assert sum(each.accepted for each in told.values()) == 2001 * (round_ + 1)
+        assert sum(each.wrong for each in told.values()) == 2000 * (round_ + 1)
+        assert told[OTHER_LABELS].wanted > 1900
+
+
+def telemetry_of(snapshot: JudgementsSnapshot) -> bytes:
+    histogram = LatencyHistogram((2**30,) * (len(BOUNDS_MS) + 1), 1e12)
+    told = ModelTelemetry("d1", "b1", 1, 0, 0, ModelIdentity("m", "1", "a" * 64), "", RequestCounters())
+    told = replace(
+        told,
+        latency_by_outcome={outcome.value: histogram for outcome in Outcome},
+        reasons={reason.value: 2**40 for reason in Reason},
+        gate=GateReport(refusal="账" * 500),
+        audits=snapshot.audits,
+        audit_steps=snapshot.audit_steps * 40,
+        label_steps=snapshot.label_steps * 40,
+        labels=snapshot.labels,
+        score_counts=(2**40,) * 100,
+    )
+    return encode_telemetry(told)
 
 
 def test_a_gate_without_a_histogram_or_no_gate_at_all_counts_labels_alone() -> None:

@@ -194,6 +194,23 @@ async def test_a_file_that_cannot_be_written_for_a_while_loses_neither_answer_no
     assert labels(pipeline)["card"].labelled == 1
 
 
+async def test_a_label_is_written_and_told_though_its_answer_was_pushed_out_of_memory_meanwhile(
+    tiny_model: EdgeModel, tmp_path: Path
+) -> None:
+    path, memory = tmp_path / "d1.sqlite", UnsavedAnswers(1)
+    with open_test_pipeline([tiny_model], cloud=FakeCloud(), memory=memory) as pipeline:
+        async with open_test_keeper(pipeline, memory, path) as keeper:
+            await ask(pipeline, "r1")
+            (found,) = await keeper.find("r1", None)
+            keeper.put_label(found.answer, "cash", waits=True)
+            await ask(pipeline, "r2")
+            await keeper.save()
+            (waiting,) = await keeper.next_labels(10)
+            assert (waiting.answer.request_id, waiting.true_label) == ("r1", "cash")
+            await keeper.labels_taken([waiting.answer.key])
+            assert keeper.waiting_labels == 0
+
+
 claims = st.lists(
     st.tuples(st.sampled_from(["r1", "r2", "r3", "r4"]), st.sampled_from(["card", "cash", "moon"])), max_size=12
 )

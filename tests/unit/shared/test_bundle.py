@@ -118,6 +118,8 @@ def drop_labels(document: dict[str, Any]) -> None:
         (drop_labels, "labels"),
         (lambda document: document.update(labels=["one"]), "at least two labels"),
         (lambda document: document.update(labels=["a", "a", "b"]), "each once"),
+        (lambda document: document.update(labels=["a", "b\n"]), "control character"),
+        (lambda document: document.update(labels=["a", "b" * 257]), "256 characters"),
         (lambda document: document.update(model="a/b"), "model 'a/b'"),
         (lambda document: document.update(tier="sky"), "tier"),
         (lambda document: document["files"].pop(0), "MODEL_CARD|model.onnx|used but not|golden"),

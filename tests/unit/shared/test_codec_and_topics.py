@@ -87,7 +87,7 @@ TELEMETRY = ModelTelemetry(
     audits=AuditCounts(chosen=10, agreed=5, disagreed=2, failed=2, in_flight=1),
     audit_steps=(StepCounts(0.9, 4, 0), StepCounts(0.0, 7, 2)),
     label_steps=(StepCounts(0.9, 1, 1), StepCounts(0.0, 1, 1)),
-    labels={"卡": LabelCounts(6, 2, 4, 1, 1, 1), "": LabelCounts(3, 1)},
+    labels={"卡": LabelCounts(6, 2, 4, 1, 1, 1), "می\u200cخواهم": LabelCounts(3, 1)},
     score_counts=(0, 4, 5),
 )
 POLICY = GatePolicy(
@@ -270,10 +270,10 @@ def test_topics_are_read_as_they_are_made() -> None:
 
 
 def test_a_ring_and_a_slot_cannot_be_named_out_of_their_place() -> None:
-    assert topics.policy("early", "m.2") == "tandem/v1/rings/early/models/m.2/policy"
-    for ring, model in (("a/b", "m"), ("+", "m"), ("r", "#")):
+    assert topics.policy("early", "m.2", "9f") == "tandem/v1/rings/early/models/m.2/gates/9f/policy"
+    for ring, model, gate in (("a/b", "m", "9f"), ("+", "m", "9f"), ("r", "#", "9f"), ("r", "m", "")):
         with pytest.raises(InputError):
-            topics.policy(ring, model)
+            topics.policy(ring, model, gate)
     with pytest.raises(InputError):
         topics.last_word("d-1", "m", topics.LAST_WORD_SLOTS)
 

@@ -51,7 +51,7 @@ def upgrade() -> None:
         sa.Column("gate_score", sa.Double, nullable=False),
         sa.Column("true_label", sa.Text, nullable=False),
         sa.Column("source", sa.String(16), nullable=False),
-        sa.UniqueConstraint("device_id", "request_id", name="true_labels_once"),
+        sa.UniqueConstraint("device_id", "request_id", "model", name="true_labels_once"),
     )
     op.create_index("true_labels_by_model", "true_labels", ["model", "answered_s"])
     op.create_index("true_labels_by_time", "true_labels", ["received_s"])

@@ -26,3 +26,7 @@ def test_the_bound_is_below_alpha_exactly_where_the_test_rejects() -> None:
     bounded = risk_upper_bound(errors, kept, 0.1) <= 0.05
     assert rejected.any() and not rejected.all()
     np.testing.assert_array_equal(rejected, bounded)
+
+
+def test_the_bound_is_exact_for_a_delta_next_to_nothing() -> None:
+    assert abs(float(risk_upper_bound(0, 1350, 1e-17)) - (1.0 - 1e-17 ** (1.0 / 1350.0))) < 1e-12

@@ -140,6 +140,7 @@ def test_arrays_that_cannot_be_are_refused_in_one_line(
         (["--alpha", "1.5"], "alpha 1.5"),
         (["--alpha", "0.05", "--delta", "0"], "delta 0"),
         (["--alpha", "0.05,0.05"], "named twice"),
+        (["--alpha", "0.05,0.05000000000001"], "named twice"),
         ([], "--alpha"),
         (["--alpha", "0.05", "--seed", "-1"], "--seed"),
         (["--alpha", "0.05", "--guarantee", "expectation"], "joint"),
@@ -190,6 +191,16 @@ def test_a_bundles_gate_is_replaced_and_nothing_else(tmp_path: Path, capsys: pyt
     assert sum(gate.score_histogram.counts) == 900
     changed = {path.name for path in edge.iterdir() if path.read_bytes() != before[path.name]}
     assert changed == {"gate.json", "bundle.json"}
+
+
+def test_the_same_texts_do_not_tune_and_certify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edge, full = tmp_path / "edge", tmp_path / "full"
+    write_tiny_bundle(edge)
+    write_tiny_bundle(full, tier=Tier.FULL)
+    data = questions(tmp_path / "data.csv", 100)
+    command = ["gate", "calibrate", "--bundle", str(edge), "--full", str(full), "--data", data, "--tuning-data", data]
+    assert main(command) == 2
+    assert "what tunes may not certify" in capsys.readouterr().err
 
 
 def test_bundles_that_do_not_belong_together_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,17 @@ def test_too_few_samples_say_how_many_more_would_do() -> None:
     assert more is not None and calibrated(*model(30 + 2 * more, 1.0)).steps[0].threshold is not None
 
 
+@pytest.mark.parametrize("alpha", [1e-9, 1e-300, 5e-324])
+def test_an_alpha_that_nobody_has_samples_for_is_no_error(alpha: float) -> None:
+    reason, shortfall = end_of(calibrated(*model(200, 1.0), alpha=alpha))
+    assert "takes more than 10000000 without an error" in reason
+    assert shortfall.more_samples is None and shortfall.smallest_alpha is not None
+
+
+def test_a_threshold_out_of_reach_at_an_alpha_near_1_is_no_error() -> None:
+    assert end_of(calibrated(*model(20, 0.0), alpha=0.9999))[1].smallest_alpha is None
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_next_to_no_samples_are_no_error(count: int) -> None:
     reason, shortfall = end_of(calibrated(*model(count, 1.0)))

@@ -65,6 +65,14 @@ def test_the_kept_risk_has_no_guarantee_on_average() -> None:
         CalibrationRequest(Risk.KEPT_ERROR, (ALPHA,), DELTA, guarantee=Guarantee.EXPECTATION)
 
 
+def test_tied_scores_on_average_say_what_keeping_them_all_reaches() -> None:
+    logits, labels = np.zeros((1000, LABELS)), np.random.default_rng(0).integers(0, LABELS, 1000)
+    request = CalibrationRequest(Risk.JOINT, (ALPHA,), DELTA, guarantee=Guarantee.EXPECTATION)
+    step = calibrate_outputs(Predictions(logits, labels, labels), request).steps[0]
+    assert step.threshold is None and step.shortfall is not None
+    assert step.shortfall.smallest_alpha == pytest.approx(0.75, abs=0.05) and step.shortfall.more_samples is None
+
+
 @pytest.mark.parametrize("guarantee", list(Guarantee))
 def test_too_few_samples_for_a_joint_risk_are_counted(guarantee: Guarantee) -> None:
     sample = outputs(np.random.default_rng(7), 12)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -7,11 +9,13 @@ import pytest
 from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S, Retention
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.fleet.pruning import STEADY_FOR_S
+from cloud_service.watch.records import WatchKind
 from shared import topics
 from shared.codec import encode_presence, encode_telemetry
 from shared.errors import StoreTaken
 from shared.mqtt import Message
-from shared.types import Outcome, Presence
+from shared.types import AuditCounts, Outcome, Presence
+from tests.support.audited_model import CRITICAL, audited_model, known_gate
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.simulated_device import CountedModel
@@ -54,6 +58,20 @@ async def test_an_increase_is_booked_into_every_width_for_fleet_and_device() -> 
     assert {store.sum(width_s).counters for width_s in FLEET_WIDTHS_S} == {model.counters()}
     assert {store.sum(width_s, "d1").counters for width_s in DEVICE_WIDTHS_S} == {model.counters()}
     assert len([key for key in store.counts if key.bucket.width_s == 60 and key.device_id == "d1"]) == 3
+
+
+async def test_audits_of_a_critical_label_that_end_while_nothing_is_asked_are_judged_too() -> None:
+    store, clock, model = MemoryStore(), FakeClock(), audited_model("d1")
+    ingest = make_ingest(store, clock)
+    store.keep_gates([known_gate()])
+    model.see(CRITICAL, 30, score_bin=3)
+    for judged in (0, 30):
+        model.audits = AuditCounts(judged, judged)
+        model.labels[CRITICAL] = replace(model.labels[CRITICAL], audited=judged)
+        await ingest.take(word(model))
+        await ingest.commit()
+    (watch,) = (watch for key, watch in store.watches.items() if key.kind is WatchKind.DISAGREEMENT)
+    assert watch.labels[CRITICAL].judged == 30
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -13,7 +13,7 @@ from cloud_service.access.sessions import Session, SessionLimits
 from cloud_service.storage.access_store import AccessStore, Known, User
 from cloud_service.storage.action_store import ActionLog, Wanted, append
 from cloud_service.storage.schema import migrate
-from cloud_service.storage.transactions import open_durable_engine
+from cloud_service.storage.transactions import open_durable_engine, transaction
 from shared.errors import InputError, StorageError
 
 NOW_MS = 1_800_000_000_000
@@ -54,6 +54,13 @@ def signed_in(store: AccessStore, *names: str, at_ms: int = NOW_MS) -> None:
 
 def is_there(store: AccessStore, name: str) -> bool:
     return store.look(name * 64).session is not None
+
+
+def test_what_goes_wrong_in_the_store_is_told_without_what_was_to_be_written(durable: Engine) -> None:
+    durable.dispose()
+    with pytest.raises(StorageError) as failure, transaction(durable) as connection:
+        connection.execute(text("INSERT INTO nowhere VALUES (:password_hash)"), {"password_hash": "hash-of-ada"})
+    assert "nowhere" in str(failure.value) and "hash-of-ada" not in str(failure.value)
 
 
 def test_a_store_that_is_not_set_up_has_no_users_and_an_empty_log(url: str, reading: Engine) -> None:

@@ -40,6 +40,12 @@ def test_a_label_said_twice_changes_nothing_and_another_takes_its_place(writing:
     assert [each.true_label for each in CaseReader(reading).labelled(QUESTION)] == ["loan", "card"]
 
 
+def test_two_models_that_answered_one_request_keep_a_label_each(writing: Engine, reading: Engine) -> None:
+    store = ready_store(writing)
+    assert store.add_labels([labelled("r1"), labelled("r1", model="other", true_label="loan")]) == 2
+    assert CaseReader(reading).labelled(QUESTION) == [labelled("r1")]
+
+
 def test_only_answers_of_the_asked_model_gate_time_and_ring_are_read(writing: Engine, reading: Engine) -> None:
     store = ready_store(writing)
     add_device(writing, "d1", "canary")

@@ -37,7 +37,7 @@ def claimed(engine: Engine) -> FleetStore:
 def bad_audits() -> Evidence:
     evidence = Evidence()
     steps = [StepCounts(step, 20, 10) for step in STEPS]
-    evidence.add(IN_FORCE, steps, (), (1, 2, 3, 4), {CRITICAL: LabelCounts(20, 0, 20, 10)})
+    evidence.add(IN_FORCE, steps, (), (1, 2, 3, 4), {CRITICAL: LabelCounts(20, 0, 20, 10, 20, 10)})
     return evidence
 
 
@@ -57,7 +57,7 @@ def test_what_was_concluded_is_loaded_again(writing: Engine) -> None:
     with writing.begin() as connection:
         alarms = [alarm_of(row) for row in connection.execute(select(tables.gate_alarms)).mappings()]
     assert sorted(alarms, key=lambda alarm: alarm.id) == sorted(changes.alarms, key=lambda alarm: alarm.id)
-    assert len(changes.watches) == 2 and len(changes.policies) == 1 and len(changes.alarms) == 2
+    assert len(changes.watches) == 3 and len(changes.policies) == 1 and len(changes.alarms) == 2
 
 
 def test_an_order_nobody_gave_stands_in_the_log_of_actions(writing: Engine) -> None:

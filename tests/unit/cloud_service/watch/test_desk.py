@@ -15,12 +15,14 @@ from cloud_service.watch.records import (
     GateKey,
     GateWatch,
     IssuedPolicy,
+    KnownGate,
     WatchKey,
     WatchKind,
     WatchRecords,
     WatchState,
 )
 from cloud_service.watch.settings import WatchRules
+from shared.gate import Risk
 from shared.types import GatePolicy, LabelCounts, StepCounts
 from tests.support.audited_model import CRITICAL, IN_FORCE, STEPS, audited_gate, known_gate
 
@@ -33,7 +35,7 @@ class Field:
     """A desk, a clock, and the store's rows as a restart would find them."""
 
     def __init__(self, *, is_known: bool = True) -> None:
-        self.gates = (KNOWN,) if is_known else ()
+        self.gates: tuple[KnownGate, ...] = (KNOWN,) if is_known else ()
         self.desk = WatchDesk(WatchRecords(self.gates), RULES)
         self.watches: dict[WatchKey, GateWatch] = {}
         self.policies: list[IssuedPolicy] = []
@@ -122,6 +124,36 @@ def test_the_gate_tightens_to_the_loosest_step_whose_audits_show_it_good() -> No
     field.hear()
     watch = field.watch()
     assert (watch.state, watch.threshold, watch.alpha, watch.judged) == (WatchState.TIGHTENED, 0.6, 0.05, 0)
+
+
+def test_gates_of_one_ring_and_model_that_fail_at_once_get_an_order_each() -> None:
+    field = Field()
+    other = KnownGate("", "intents", "2", audited_gate(temperature=2.0), KNOWN.labels)
+    other = replace(other, digest=other.gate.digest)
+    field.gates = (KNOWN, other)
+    field.restart()
+    others = GateKey("intents", "2", other.digest, "default")
+    decided = field.desk.plan({KEY: audits(right=20, wrong=20), others: audits(right=20, wrong=20)}, field.now_ms)
+    first, second = (issued.policy for issued in decided.policies)
+    assert {first.gate_digest, second.gate_digest} == {KNOWN.digest, other.digest}
+    assert first.sequence < second.sequence and first.policy_id != second.policy_id
+
+
+def test_one_gate_in_two_versions_of_a_model_is_tightened_once_as_far_as_the_worse_one_needs() -> None:
+    later = replace(KEY, model_version="2")
+    found = audits(right=40, wrong=28, surer=(150, 0))
+    decided = Field().desk.plan({KEY: audits(right=20, wrong=20), later: found}, 1)
+    (issued,) = decided.policies
+    assert issued.policy.escalate_all and len(decided.alarms) == 2
+
+
+def test_an_alarm_takes_away_what_a_budget_might_loosen_the_gate_to() -> None:
+    field = Field()
+    field.operator_orders(Order({"kept-disagreement": 0.02}, offload_cap=0.2, budget_in_force={"kept-error": 0.05}))
+    field.hear()
+    field.hear(audits(surer=(150, 40), threshold=0.6))
+    policy = field.policies[-1].policy
+    assert policy.issued_by == "tandem" and not policy.budget_in_force and policy.offload_cap is None
 
 
 def test_a_second_alarm_tightens_further_and_never_loosens() -> None:
@@ -253,19 +285,35 @@ def test_a_gate_that_becomes_known_is_watched_from_then_on() -> None:
     assert (field.watch().state, field.watch().judged) == (WatchState.CERTIFIED, 0)
 
 
-def labels_of(label: str, audited: int, disagreed: int) -> Evidence:
+def labels_of(label: str, audited: int, disagreed: int, *, labelled: bool = False) -> Evidence:
     evidence = Evidence()
-    evidence.add(IN_FORCE, (), (), (), {label: LabelCounts(audited, 0, audited, disagreed)})
+    judged = (0, 0, audited, disagreed) if labelled else (audited, disagreed, 0, 0)
+    evidence.add(IN_FORCE, (), (), (), {label: LabelCounts(audited, 0, *judged)})
     return evidence
 
 
 def test_a_critical_label_over_its_own_alpha_alarms_once_and_tightens_nothing() -> None:
     field = Field()
     for _ in range(3):
-        field.hear(labels_of(CRITICAL, 30, 6))
+        field.hear(labels_of(CRITICAL, 30, 6, labelled=True))
     (alarm,) = field.alarms
+    assert "the true label" in alarm.text
     assert (alarm.kind, alarm.label, alarm.evidence["alpha"]) == (AlarmKind.LABEL, CRITICAL, 0.01)
     assert not field.policies
+
+
+def test_a_critical_label_is_held_to_the_risk_that_its_rule_is_certified_for_alone() -> None:
+    field = Field()
+    field.hear(labels_of(CRITICAL, 90, 18))
+    figures = field.watch().labels[CRITICAL]
+    assert (figures.judged, figures.wrong, figures.alpha) == (90, 18, None) and not field.alarms
+
+
+def test_a_critical_label_of_a_gate_that_promises_only_disagreement_is_held_to_that() -> None:
+    gate = audited_gate(certificates=KNOWN.gate.certificates[:1], in_force={Risk.KEPT_DISAGREEMENT: 0.05})
+    desk = WatchDesk(WatchRecords((replace(KNOWN, digest=gate.digest, gate=gate),)), RULES)
+    decided = desk.plan({replace(KEY, gate_digest=gate.digest): labels_of(CRITICAL, 90, 18)}, 1)
+    assert [(alarm.kind, alarm.label) for alarm in decided.alarms] == [(AlarmKind.LABEL, CRITICAL)]
 
 
 def test_other_labels_are_listed_with_their_bounds_and_raise_no_alarm() -> None:

@@ -69,7 +69,7 @@ def test_only_the_newest_answers_are_remembered_and_those_whose_label_waits(tmp_
     assert [len(file.find(f"r{number}", None)) for number in (29, 30, 39)] == [0, 1, 1]
     assert [each.true_label for each in file.waiting(100)] == ["cash"]
     file.taken([("tiny", "r1")])
-    file.write(Changes(policies={"tiny": b"p"}))
+    file.write(Changes(policies={("default", "tiny"): b"p"}))
     assert file.count_waiting() == 0 and file.find("r1", None) == []
     file.close()
 
@@ -79,8 +79,8 @@ def test_what_fails_on_the_way_is_not_written_at_all(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "state" / "d1.sqlite") as other:
         other.execute("CREATE TRIGGER no_policies BEFORE INSERT ON policies BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(StorageError, match="no"):
-        file.write(Changes(answers=[answer(1)], policies={"tiny": b"p"}))
-    assert file.find("r1", None) == [] and file.policies() == {}
+        file.write(Changes(answers=[answer(1)], policies={("default", "tiny"): b"p"}))
+    assert file.find("r1", None) == [] and file.policies("default") == {}
     file.write(Changes(answers=[answer(1)]))
     assert len(file.find("r1", None)) == 1
     file.close()
@@ -107,11 +107,51 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_a_new_one_begun(
     assert callable(harm)
     harm(path)
     file = open_state(path, "b1", 100, now_unix_s=1_800_000_000.0)
-    file.write(Changes(policies={"tiny": b"p"}))
+    file.write(Changes(policies={("default", "tiny"): b"p"}))
     file.close()
     assert (tmp_path / "d1.sqlite.unusable-1800000000").exists()
     assert "was set aside as" in caplog.text and str(path) in caplog.text
-    assert StateFile(path, "b2", 100).policies() == {"tiny": b"p"}
+    assert StateFile(path, "b2", 100).policies("default") == {"tiny": b"p"}
+
+
+def test_a_policy_is_kept_for_the_ring_in_which_it_was_obeyed(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    file.write(Changes(policies={("default", "tiny"): b"p"}))
+    file.write(Changes(policies={("early", "tiny"): b"q"}))
+    assert (file.policies("default"), file.policies("early")) == ({"tiny": b"p"}, {"tiny": b"q"})
+    assert file.policies("late") == {}
+    file.close()
+
+
+def test_what_lies_in_the_write_ahead_log_is_set_aside_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "d1.sqlite"
+    StateFile(path, "b1", 100).close()
+    killed = sqlite3.connect(path)
+    killed.execute("INSERT INTO policies VALUES ('default', 'tiny', x'01')")
+    killed.execute("PRAGMA user_version = 99")
+    killed.commit()
+    for ending in ("", "-wal"):
+        (tmp_path / f"copy{ending}").write_bytes((tmp_path / f"d1.sqlite{ending}").read_bytes())
+    killed.close()
+    for ending in ("", "-wal"):
+        (tmp_path / f"copy{ending}").replace(tmp_path / f"d1.sqlite{ending}")
+    open_state(path, "b2", 100, now_unix_s=5.0).close()
+    aside = sqlite3.connect(tmp_path / "d1.sqlite.unusable-5")
+    assert aside.execute("SELECT model FROM policies").fetchall() == [("tiny",)]
+    aside.close()
+
+
+def test_a_file_that_cannot_be_opened_now_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "d1.sqlite"
+    file = StateFile(path, "b1", 100)
+    file.write(Changes(policies={("default", "tiny"): b"p"}))
+    file.close()
+    (tmp_path / "d1.sqlite-wal").mkdir()
+    file = open_state(path, "b2", 100, now_unix_s=5.0)
+    assert file.is_in_memory and file.policies("default") == {} and "in memory alone" in caplog.text
+    file.close()
+    (tmp_path / "d1.sqlite-wal").rmdir()
+    assert StateFile(path, "b3", 100).policies("default") == {"tiny": b"p"}
 
 
 def test_where_there_can_be_no_file_the_state_is_kept_in_memory(
@@ -119,8 +159,8 @@ def test_where_there_can_be_no_file_the_state_is_kept_in_memory(
 ) -> None:
     (tmp_path / "not a folder").write_text("")
     file = open_state(tmp_path / "not a folder" / "d1.sqlite", "b1", 100, now_unix_s=0.0)
-    file.write(Changes(policies={"tiny": b"p"}))
-    assert file.policies() == {"tiny": b"p"} and "in memory alone" in caplog.text
+    file.write(Changes(policies={("default", "tiny"): b"p"}))
+    assert file.policies("default") == {"tiny": b"p"} and "in memory alone" in caplog.text
     file.close()
 
 
