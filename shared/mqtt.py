@@ -13,6 +13,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import anyio
+
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import BrokerError, ConfigurationError
@@ -113,17 +115,33 @@ class BrokerLink:
         )
 
     async def _serve_one_connection(self) -> None:
+        """Messages are handled from the start: a broker may want them acknowledged before it answers a subscription."""
+        ended_by: list[BrokerError] = []
         with await open_connection(self._address, self._client_id, self._tls_context, self._will) as connection:
-            for subscription in self._subscriptions:
-                await connection.subscribe(subscription)
-            self._connection = connection
-            self._connections += 1
-            _log.info("connected to broker %s:%d as %s", self._address.host, self._address.port, self._client_id)
             try:
-                await self._on_connect()
-                await self._hand_over(connection)
+                async with anyio.create_task_group() as tasks:
+
+                    async def until_lost(work: Callable[[Connection], Awaitable[None]]) -> None:
+                        try:
+                            await work(connection)
+                        except BrokerError as error:
+                            ended_by.append(error)
+                            tasks.cancel_scope.cancel()
+
+                    tasks.start_soon(until_lost, self._introduce)
+                    tasks.start_soon(until_lost, self._hand_over)
             finally:
                 self._connection = None
+        if ended_by:
+            raise ended_by[0]
+
+    async def _introduce(self, connection: Connection) -> None:
+        for subscription in self._subscriptions:
+            await connection.subscribe(subscription)
+        self._connection = connection
+        self._connections += 1
+        _log.info("connected to broker %s:%d as %s", self._address.host, self._address.port, self._client_id)
+        await self._on_connect()
 
     async def _hand_over(self, connection: Connection) -> None:
         """What was handled is acknowledged, a batch at a time: a slow user slows the broker down, and loses nothing."""
