@@ -45,7 +45,7 @@ def prepare_venv(version: str, interpreter: str) -> Path:
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         subprocess.run([interpreter, "-m", "venv", "--clear", venv], check=True)
         install = ["-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", *TEST_PACKAGES]
-        subprocess.run([venv / "bin/python", *install, "--editable", f"{ROOT}[edge]"], check=True)
+        subprocess.run([venv / "bin/python", *install, "--editable", f"{ROOT}[edge,tracing]"], check=True)
         stamp.write_text(wanted, encoding="utf-8")
     return venv
 
