@@ -10,16 +10,14 @@ from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Subquery, Table, and_, func, or_, select, tuple_
-from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.cases.comparison import FROM_DEVICE, Comparison, LabelledAnswer, priority_word
 from cloud_service.cases.grouping import Case, CaseFilter, CaseKind, PairCount
 from cloud_service.fleet.buckets import ALL_TIME_S, HOUR_S, WHOLE_FLEET
-from cloud_service.storage.case_store import is_missing
 from cloud_service.storage.case_tables import comparisons, true_labels
-from cloud_service.storage.schema import is_current
+from cloud_service.storage.read_only_store import ReadOnlyStore
 from cloud_service.storage.tables import counts, devices
-from shared.errors import NotReady, StorageError
+from shared.errors import NotReady
 from shared.types import Priority, Reason
 
 _KEYS_AT_ONCE = 400
@@ -61,7 +59,7 @@ class CaseReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._is_ready = False
+        self._store = ReadOnlyStore(engine)
 
     def comparisons(self, question: FieldQuestion) -> list[Comparison]:
         """All of them, oldest first, without texts.
@@ -174,17 +172,10 @@ class CaseReader:
     @contextmanager
     def _look(self) -> Iterator[Connection]:
         """One consistent look."""
-        if is_missing(self._engine):
-            raise NotReady("the store is not there yet: cloud-service serve fleet makes it")
-        try:
-            with self._engine.begin() as connection:
-                self._is_ready = self._is_ready or is_current(connection)
-                if not self._is_ready:
-                    raise NotReady("the store is not set up, or for another Tandem: run cloud-service serve fleet")
-                yield connection
-        except SQLAlchemyError as error:
-            self._is_ready = False
-            raise StorageError(f"the store cannot be read: {error}") from error
+        with self._store.look() as connection:
+            if connection is None:
+                raise NotReady("the store is not set up, or for another Tandem: run cloud-service serve fleet")
+            yield connection
 
 
 def _asked(table: Table, time: ColumnElement[int], question: FieldQuestion) -> list[ColumnElement[bool]]:

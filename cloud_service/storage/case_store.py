@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
 from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, delete, event, select, update
@@ -16,6 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from cloud_service.cases.comparison import Comparison, LabelledAnswer, storable
 from cloud_service.storage.case_tables import comparisons, true_labels
 from cloud_service.storage.encoding import Row
+from cloud_service.storage.read_only_store import is_missing
 from cloud_service.storage.schema import is_current
 from shared.errors import NotReady, StorageError, StoreRefused
 
@@ -126,12 +126,6 @@ class CaseStore:
             raise StorageError(f"the store cannot be used: {error}") from error
         except SQLAlchemyError as error:
             raise StoreRefused(f"the store refuses what is to be written: {error}") from error
-
-
-def is_missing(engine: Engine) -> bool:
-    """Whether it is an SQLite file that is not there; a connection would make an empty one."""
-    file = engine.url.database
-    return engine.dialect.name == "sqlite" and bool(file) and not Path(str(file)).exists()
 
 
 def _erase_what_is_deleted(engine: Engine) -> None:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.dashboard.devices_address import PAGE_ROWS, PRESENCES, DevicesAddress
 from cloud_service.dashboard.devices_question import DeviceChoices, DeviceHistory, DevicesReading, ListedDevice
@@ -25,11 +24,9 @@ from cloud_service.fleet.buckets import ALL_TIME_S, WHOLE_FLEET
 from cloud_service.fleet.reading import DeviceCounts
 from cloud_service.storage import tables
 from cloud_service.storage.device_history import MODEL_COLUMNS, model_of, read_history
-from cloud_service.storage.fleet_reader import is_missing
 from cloud_service.storage.present_words import is_newest_word, is_present_boot
+from cloud_service.storage.read_only_store import ReadOnlyStore
 from cloud_service.storage.rows import device_of
-from cloud_service.storage.schema import is_current
-from shared.errors import StorageError
 
 _DEVICES, _STATES = tables.devices.c, tables.model_states.c
 _Read = TypeVar("_Read")
@@ -40,7 +37,7 @@ class DeviceReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._is_ready = False
+        self._store = ReadOnlyStore(engine)
 
     def page(self, address: DevicesAddress, seen_since_s: int) -> DevicesReading | None:
         """One page of the list; None while the store is not set up. Who was not seen since `seen_since_s` is silent.
@@ -59,15 +56,8 @@ class DeviceReader:
         return self._read(lambda connection: read_history(connection, device_id, axis))
 
     def _read(self, look: Callable[[Connection], _Read | None]) -> _Read | None:
-        if is_missing(self._engine):
-            return None
-        try:
-            with self._engine.begin() as connection:
-                self._is_ready = self._is_ready or is_current(connection)
-                return look(connection) if self._is_ready else None
-        except SQLAlchemyError as error:
-            self._is_ready = False
-            raise StorageError(f"the store cannot be read: {error}") from error
+        with self._store.look() as connection:
+            return None if connection is None else look(connection)
 
 
 def _page(connection: Connection, address: DevicesAddress, seen_since_s: int) -> DevicesReading:

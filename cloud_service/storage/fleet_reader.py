@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.fleet.book import ModelState
 from cloud_service.fleet.buckets import ALL_TIME_S, FINE_S, WHOLE_FLEET, CountKey
@@ -16,9 +14,8 @@ from cloud_service.fleet.status import FleetStatus
 from cloud_service.fleet.tally import Tally, TallySum, total
 from cloud_service.storage import tables
 from cloud_service.storage.gate_glance import glances, open_alarms
+from cloud_service.storage.read_only_store import ReadOnlyStore
 from cloud_service.storage.rows import count_of, device_of, state_of, status_of
-from cloud_service.storage.schema import is_current
-from shared.errors import StorageError
 
 
 class FleetReader:
@@ -26,7 +23,7 @@ class FleetReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._is_ready = False
+        self._store = ReadOnlyStore(engine)
 
     def read(self, question: Question) -> FleetReading | None:
         """One consistent look; None while the fleet service has not set up the store.
@@ -34,25 +31,12 @@ class FleetReader:
         Raises:
             StorageError: the store cannot be read.
         """
-        if is_missing(self._engine):
-            return None
-        try:
-            with self._engine.begin() as connection:
-                self._is_ready = self._is_ready or is_current(connection)
-                return _read(connection, question) if self._is_ready else None
-        except SQLAlchemyError as error:
-            self._is_ready = False
-            raise StorageError(f"the store cannot be read: {error}") from error
+        with self._store.look() as connection:
+            return None if connection is None else _read(connection, question)
 
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
-
-
-def is_missing(engine: Engine) -> bool:
-    """Whether it is an SQLite file that is not there; reading would make an empty one."""
-    file = engine.url.database
-    return engine.dialect.name == "sqlite" and bool(file) and not Path(str(file)).exists()
 
 
 def _read(connection: Connection, question: Question) -> FleetReading:

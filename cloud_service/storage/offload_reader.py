@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, func, literal_column, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.dashboard.offload_address import Dimension, Filter
 from cloud_service.dashboard.offload_question import Choices, OffloadQuestion, OffloadReading
@@ -14,10 +13,8 @@ from cloud_service.dashboard.ranges import Axis
 from cloud_service.fleet.buckets import ALL_TIME_S, DAY_S, HOUR_S, WHOLE_FLEET
 from cloud_service.fleet.tally import AUDIT_COLUMNS, COUNTER_NAMES
 from cloud_service.storage import tables
-from cloud_service.storage.fleet_reader import is_missing
 from cloud_service.storage.offload_sums import DimensionSums, LabelSums, ReasonSums, Sums
-from cloud_service.storage.schema import is_current
-from shared.errors import StorageError
+from cloud_service.storage.read_only_store import ReadOnlyStore
 
 _HOURS_RANKED_S = 6 * HOUR_S
 _DAYS_RANKED_S = 7 * DAY_S
@@ -29,7 +26,7 @@ class OffloadReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._is_ready = False
+        self._store = ReadOnlyStore(engine)
 
     def read(self, question: OffloadQuestion) -> OffloadReading | None:
         """One consistent look; None while the fleet service has not set up the store.
@@ -37,15 +34,8 @@ class OffloadReader:
         Raises:
             StorageError: the store cannot be read.
         """
-        if is_missing(self._engine):
-            return None
-        try:
-            with self._engine.begin() as connection:
-                self._is_ready = self._is_ready or is_current(connection)
-                return _read(connection, question) if self._is_ready else None
-        except SQLAlchemyError as error:
-            self._is_ready = False
-            raise StorageError(f"the store cannot be read: {error}") from error
+        with self._store.look() as connection:
+            return None if connection is None else _read(connection, question)
 
 
 def _read(connection: Connection, question: OffloadQuestion) -> OffloadReading:

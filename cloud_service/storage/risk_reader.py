@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 
 from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, case, func, literal_column, or_, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.fleet.buckets import HOUR_S, WHOLE_FLEET
 from cloud_service.fleet.risk_reading import MOST_NAMED, GateReading, GateUsers, Laggard, RingCounts, RiskReading
 from cloud_service.storage import tables
-from cloud_service.storage.fleet_reader import is_missing
 from cloud_service.storage.policy_store import newest_sequence
 from cloud_service.storage.present_words import is_newest_word, is_present_boot
-from cloud_service.storage.schema import is_current
+from cloud_service.storage.read_only_store import ReadOnlyStore
 from cloud_service.storage.transactions import transaction
 from cloud_service.storage.watch_rows import alarm_of, gate_of, policy_of, watch_of
 from cloud_service.watch.records import GateAlarm, GateWatch, IssuedPolicy, KnownGate
-from shared.errors import GateError, StorageError
+from shared.errors import GateError
 from shared.types import GateReport
 
 _log = logging.getLogger(__name__)
@@ -47,7 +45,7 @@ class RiskReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._is_ready = False
+        self._store = ReadOnlyStore(engine)
         self._known: dict[str, KnownGate | None] = {}
 
     def read(self, digest: str, ring: str, counts_since_s: int, seen_since_s: int) -> RiskReading | None:
@@ -61,16 +59,9 @@ class RiskReader:
         Raises:
             StorageError: the store cannot be read.
         """
-        if is_missing(self._engine):
-            return None
         asked = _Asked(ring, counts_since_s, seen_since_s)
-        try:
-            with self._engine.begin() as connection:
-                self._is_ready = self._is_ready or is_current(connection)
-                return self._read(connection, digest, asked) if self._is_ready else None
-        except SQLAlchemyError as error:
-            self._is_ready = False
-            raise StorageError(f"the store cannot be read: {error}") from error
+        with self._store.look() as connection:
+            return None if connection is None else self._read(connection, digest, asked)
 
     def alarm(self, alarm_id: str) -> GateAlarm | None:
         """One alarm; None where there is none such.

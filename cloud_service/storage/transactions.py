@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from cloud_service.storage.engine import open_engine
-from cloud_service.storage.fleet_reader import is_missing
+from cloud_service.storage.read_only_store import is_missing
 from shared.errors import StorageError
 
 
