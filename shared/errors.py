@@ -23,6 +23,15 @@ TandemError
 ├── DeadlineExpired           there is no time left to compute an answer
 ├── EngineError               the inference engine failed
 ├── MeasurementError          probes or a latency table cannot be used, or lack what is asked of them
+├── UpdateError               a device cannot take an update; it goes on as it is
+│   ├── UpdateRefused         metadata, signature, version, hardware or content is not as it must be
+│   ├── FetchFailed           the repository cannot be reached, or answers too slowly; it is tried again
+│   │   └── FileNotThere      the repository has no such file
+│   ├── NoRoom                the disk, or the memory for two models, is too small
+│   ├── ProvingFailed         the new bundle does not answer as it must on this device
+│   └── TrialFailed           under real traffic the new bundle did worse than it may
+├── RegistryError             the registry, its keys or a bundle to publish cannot be used
+├── RolloutError              a rollout cannot be started or changed as asked
 ├── BrokerError               the MQTT broker cannot be used
 ├── StorageError              the telemetry store cannot be used
 │   ├── StoreTaken            another fleet service writes to it
@@ -137,6 +146,42 @@ class EngineError(TandemError):
 
 class MeasurementError(TandemError):
     """Probes or a latency table cannot be read, written or measured, or they lack the shape that is asked for."""
+
+
+class UpdateError(TandemError):
+    """A device cannot take an update; it goes on with what it runs."""
+
+
+class UpdateRefused(UpdateError):
+    """Metadata, a signature, a version, the hardware or the content is not as it must be; nothing is installed."""
+
+
+class FetchFailed(UpdateError):
+    """The repository cannot be reached, or answers too slowly; what was fetched is kept and the rest tried again."""
+
+
+class FileNotThere(FetchFailed):
+    """The repository has no such file."""
+
+
+class NoRoom(UpdateError):
+    """The disk, or the memory for two models at once, is too small."""
+
+
+class ProvingFailed(UpdateError):
+    """The new bundle does not answer on this device as it must: wrong, too slow, or with too much memory."""
+
+
+class TrialFailed(UpdateError):
+    """Under real traffic the new bundle did worse than its assignment allows."""
+
+
+class RegistryError(TandemError):
+    """The registry, its keys, or a bundle that is to be published cannot be used."""
+
+
+class RolloutError(TandemError):
+    """A rollout cannot be started or changed as asked."""
 
 
 class BrokerError(TandemError):

@@ -239,3 +239,153 @@ class GatePolicy(_message.Message):
     issued_at_unix_ms: int
     traceparent: str
     def __init__(self, policy_id: _Optional[str] = ..., sequence: _Optional[int] = ..., model: _Optional[str] = ..., gate_digest: _Optional[str] = ..., in_force: _Optional[_Mapping[str, float]] = ..., escalate_all: _Optional[bool] = ..., least_threshold: _Optional[float] = ..., audit_share: _Optional[float] = ..., offload_cap: _Optional[float] = ..., budget_in_force: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., issued_by: _Optional[str] = ..., issued_at_unix_ms: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
+
+class UpdateHint(_message.Message):
+    __slots__ = ("model", "rollout", "sequence", "sent_at_unix_ms")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    rollout: str
+    sequence: int
+    sent_at_unix_ms: int
+    def __init__(self, model: _Optional[str] = ..., rollout: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ...) -> None: ...
+
+class UpdateReport(_message.Message):
+    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "model", "ring", "hardware", "agent_version", "phase", "slot", "active", "candidate", "rollout", "assignment_sequence", "bytes_done", "bytes_to_fetch", "bytes_fetched", "error", "error_kind", "attempts", "trial", "crashes")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
+    HARDWARE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TO_FETCH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FETCHED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_KIND_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    CRASHES_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    boot_id: str
+    sequence: int
+    sent_at_unix_ms: int
+    model: str
+    ring: str
+    hardware: str
+    agent_version: str
+    phase: str
+    slot: str
+    active: InstalledRelease
+    candidate: InstalledRelease
+    rollout: str
+    assignment_sequence: int
+    bytes_done: int
+    bytes_to_fetch: int
+    bytes_fetched: int
+    error: str
+    error_kind: str
+    attempts: int
+    trial: TrialFigures
+    crashes: int
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., model: _Optional[str] = ..., ring: _Optional[str] = ..., hardware: _Optional[str] = ..., agent_version: _Optional[str] = ..., phase: _Optional[str] = ..., slot: _Optional[str] = ..., active: _Optional[_Union[InstalledRelease, _Mapping]] = ..., candidate: _Optional[_Union[InstalledRelease, _Mapping]] = ..., rollout: _Optional[str] = ..., assignment_sequence: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_to_fetch: _Optional[int] = ..., bytes_fetched: _Optional[int] = ..., error: _Optional[str] = ..., error_kind: _Optional[str] = ..., attempts: _Optional[int] = ..., trial: _Optional[_Union[TrialFigures, _Mapping]] = ..., crashes: _Optional[int] = ...) -> None: ...
+
+class InstalledRelease(_message.Message):
+    __slots__ = ("version", "model_digest", "gate_digest", "release", "variant")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    model_digest: str
+    gate_digest: str
+    release: int
+    variant: str
+    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[str] = ..., gate_digest: _Optional[str] = ..., release: _Optional[int] = ..., variant: _Optional[str] = ...) -> None: ...
+
+class TrialFigures(_message.Message):
+    __slots__ = ("requests", "failed", "latency_ms", "old_latency_ms", "offload", "old_offload", "compared", "agreed")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    OLD_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    OFFLOAD_FIELD_NUMBER: _ClassVar[int]
+    OLD_OFFLOAD_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
+    requests: int
+    failed: int
+    latency_ms: float
+    old_latency_ms: float
+    offload: float
+    old_offload: float
+    compared: int
+    agreed: int
+    def __init__(self, requests: _Optional[int] = ..., failed: _Optional[int] = ..., latency_ms: _Optional[float] = ..., old_latency_ms: _Optional[float] = ..., offload: _Optional[float] = ..., old_offload: _Optional[float] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ...) -> None: ...
+
+class BlockRequest(_message.Message):
+    __slots__ = ("request_id", "publisher", "ranges", "block_bytes")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    publisher: str
+    ranges: _containers.RepeatedCompositeFieldContainer[BlockRange]
+    block_bytes: int
+    def __init__(self, request_id: _Optional[str] = ..., publisher: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[BlockRange, _Mapping]]] = ..., block_bytes: _Optional[int] = ...) -> None: ...
+
+class BlockRange(_message.Message):
+    __slots__ = ("path", "offset", "length")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    offset: int
+    length: int
+    def __init__(self, path: _Optional[str] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+
+class Block(_message.Message):
+    __slots__ = ("request_id", "publisher", "path", "offset", "file_length", "data", "is_missing", "retry_after_ms")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    FILE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    IS_MISSING_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    publisher: str
+    path: str
+    offset: int
+    file_length: int
+    data: bytes
+    is_missing: bool
+    retry_after_ms: int
+    def __init__(self, request_id: _Optional[str] = ..., publisher: _Optional[str] = ..., path: _Optional[str] = ..., offset: _Optional[int] = ..., file_length: _Optional[int] = ..., data: _Optional[bytes] = ..., is_missing: _Optional[bool] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class PublisherPresence(_message.Message):
+    __slots__ = ("publisher", "online", "sent_at_unix_ms", "block_bytes", "ranges_waiting")
+    PUBLISHER_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RANGES_WAITING_FIELD_NUMBER: _ClassVar[int]
+    publisher: str
+    online: bool
+    sent_at_unix_ms: int
+    block_bytes: int
+    ranges_waiting: int
+    def __init__(self, publisher: _Optional[str] = ..., online: _Optional[bool] = ..., sent_at_unix_ms: _Optional[int] = ..., block_bytes: _Optional[int] = ..., ranges_waiting: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Updates of devices: what travels, and what both tiers must understand alike."""
