@@ -65,7 +65,7 @@ class GateGlance:
 class FleetReading:
     """The answer. `devices` are at most the limit, by id; `in_flight` and `calls_in_flight` are of online devices.
 
-    `alarms` are those that nobody has acknowledged, newest first.
+    `chart`: counters alone, by the begin of each bucket. `alarms` are those that nobody has acknowledged, newest first.
     """
 
     status: FleetStatus | None

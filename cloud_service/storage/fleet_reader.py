@@ -11,11 +11,12 @@ from cloud_service.fleet.book import ModelState
 from cloud_service.fleet.buckets import ALL_TIME_S, FINE_S, WHOLE_FLEET, CountKey
 from cloud_service.fleet.reading import DeviceCounts, DeviceReading, FleetReading, Question
 from cloud_service.fleet.status import FleetStatus
-from cloud_service.fleet.tally import Tally, TallySum, total
+from cloud_service.fleet.tally import COUNTER_NAMES, Tally, TallySum, total
 from cloud_service.storage import tables
 from cloud_service.storage.gate_glance import glances, open_alarms
 from cloud_service.storage.read_only_store import ReadOnlyStore
 from cloud_service.storage.rows import count_of, device_of, state_of, status_of
+from shared.types import RequestCounters
 
 
 class FleetReader:
@@ -41,7 +42,6 @@ class FleetReader:
 
 def _read(connection: Connection, question: Question) -> FleetReading:
     until_s = question.until_s
-    chart = _fleet_counts(connection, question.chart_width_s, question.chart_since_s, until_s)
     figures = _fleet_counts(connection, question.figures_width_s, question.figures_since_s, until_s)
     recent = _fleet_counts(connection, FINE_S, question.recent_since_s, until_s)
     all_time = _fleet_counts(connection, ALL_TIME_S, 0, until_s)
@@ -50,7 +50,7 @@ def _read(connection: Connection, question: Question) -> FleetReading:
         _status(connection),
         _device_counts(connection, question.seen_since_s),
         _devices(connection, question),
-        _by_start(chart),
+        _chart(connection, question),
         total(tally for _, tally in figures),
         total(tally for _, tally in recent),
         total(tally for _, tally in all_time),
@@ -73,21 +73,31 @@ def _fleet_counts(connection: Connection, width_s: int, since_s: int, until_s: i
 def _counts(
     connection: Connection, width_s: int, owners: Sequence[str], since_s: int, until_s: int
 ) -> list[tuple[CountKey, Tally]]:
+    query = select(*tables.UNLABELLED).where(*_within(width_s, owners, since_s, until_s))
+    return [count_of(row) for row in connection.execute(query).mappings()]
+
+
+def _within(width_s: int, owners: Sequence[str], since_s: int, until_s: int) -> list[ColumnElement[bool]]:
     columns = tables.counts.c
-    query = select(*tables.UNLABELLED).where(
+    return [
         columns.width_s == width_s,
         columns.device_id.in_(owners),
         columns.starts_s >= since_s,
         columns.starts_s < until_s,
+    ]
+
+
+def _chart(connection: Connection, question: Question) -> dict[int, Tally]:
+    """Counters alone, added up by the store: a day of ten minutes is many rows, and their latencies are not drawn."""
+    columns = tables.counts.c
+    sums = [func.sum(columns[name]) for name in COUNTER_NAMES]
+    query = select(columns.starts_s, *sums).where(
+        *_within(question.chart_width_s, [WHOLE_FLEET], question.chart_since_s, question.until_s)
     )
-    return [count_of(row) for row in connection.execute(query).mappings()]
-
-
-def _by_start(counts: Iterable[tuple[CountKey, Tally]]) -> dict[int, Tally]:
-    sums: dict[int, TallySum] = defaultdict(TallySum)
-    for key, tally in counts:
-        sums[key.bucket.starts_s].add(tally)
-    return {starts_s: each.tally() for starts_s, each in sums.items()}
+    return {
+        starts_s: Tally(RequestCounters(*map(int, counters)))
+        for starts_s, *counters in connection.execute(query.group_by(columns.starts_s))
+    }
 
 
 def _in_flight(connection: Connection) -> tuple[int, int]:

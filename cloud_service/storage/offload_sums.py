@@ -1,4 +1,8 @@
-"""Adds rows of counts up by one dimension. Many short texts of JSON are parsed at once, which is much faster."""
+"""Adds counts up by one dimension: what the store has not added up itself are texts of JSON.
+
+A year of days holds hundreds of thousands of counts: each text is parsed by itself, so that it is gone before the
+collector of garbage looks for it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from shared.types import AuditCounts, LabelCounts, RequestCounters
 
 _COUNTERS, _AUDITS = len(COUNTER_NAMES), len(AUDIT_COLUMNS)
 _LABEL_COUNTS = len(fields(LabelCounts))
-_ACCEPTED, _WANTED = COUNTER_NAMES.index("accepted"), COUNTER_NAMES.index("wanted")
+_NO_SHARE = Share(0, 0)
 Rows = Iterable[Any]
 """Rows of a query, each a tuple in the order that the class says."""
 
@@ -40,60 +44,20 @@ class Sums(Protocol):
         ...
 
 
-class _Sum:
-    """One value's sum."""
-
-    def __init__(self) -> None:
-        self.starts: list[int] = []
-        self.figures: list[list[int]] = []
-        self.latencies: list[str] = []
-
-    def add(self, start: int, figures: list[int], latency: str) -> None:
-        self.starts.append(start)
-        self.figures.append(figures)
-        self.latencies.append(latency)
-
-    def slice(self, value: str) -> Slice:
-        rows = np.array(self.figures, np.int64).reshape(-1, _COUNTERS + _AUDITS)
-        sums: list[int] = rows.sum(axis=0).tolist()
-        counters, audits = RequestCounters(*sums[:_COUNTERS]), AuditCounts(*sums[_COUNTERS:])
-        tally = Tally(counters, {"all": merged_latency(self.latencies)}, {}, audits)
-        return Slice(value, Share(sums[_WANTED], sums[_ACCEPTED]), self._shares(rows), tally)
-
-    def _shares(self, rows: NDArray[np.int64]) -> dict[int, Share]:
-        """`rows` [rows, counters and audits]."""
-        starts, places = np.unique(np.array(self.starts, np.int64), return_inverse=True)
-        pairs = np.zeros((len(starts), 2), np.int64)
-        np.add.at(pairs, places, rows[:, [_WANTED, _ACCEPTED]])
-        return {start: Share(*pair) for start, pair in zip(starts.tolist(), pairs.tolist(), strict=True)}
-
-
 class DimensionSums:
-    """Takes rows of value, begin, counters, audits, latency. Without `add_whole` the whole is the sum of all rows."""
+    """Takes slices, one for each value. Without `whole` the whole is their sum."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, _Sum] = defaultdict(_Sum)
-        self._whole: _Sum | None = None
-
-    def add_all(self, rows: Rows) -> None:
-        """Add rows, each to its value."""
-        for value, start, *figures, latency in rows:
-            self._sums[value].add(start, figures, latency)
-
-    def add_whole(self, rows: Rows) -> None:
-        """Rows that make up the whole, whatever their value."""
-        self._whole = _Sum()
-        for _, start, *figures, latency in rows:
-            self._whole.add(start, figures, latency)
+    def __init__(self, slices: Sequence[Slice], whole: Slice | None = None) -> None:
+        self._slices = list(slices)
+        self._whole = whole
 
     def reading(
         self, question: OffloadQuestion, choices: Choices, *, known: int = 0, ranked: Axis | None = None
     ) -> OffloadReading:
         """The answer. `known`: how many values there are, added or not."""
-        slices = [each.slice(value) for value, each in self._sums.items()]
-        shown = _chosen(slices, question)
-        whole = self._whole.slice("") if self._whole else _together("", slices)
-        others = max(known, len(slices)) - len(shown)
+        shown = _chosen(self._slices, question)
+        whole = self._whole or together("", self._slices)
+        others = max(known, len(self._slices)) - len(shown)
         rest = _less(whole, shown) if others > 0 else None
         return OffloadReading(tuple(shown), rest, max(0, others), whole, choices, ranked)
 
@@ -112,9 +76,9 @@ class ReasonSums:
         """The answer: requests of each reason, of all received."""
         received: dict[int, int] = defaultdict(int)
         by_reason: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        for (start, number, _), reasons in zip(self._rows, _parsed(row[2] for row in self._rows), strict=True):
+        for start, number, text in self._rows:
             received[start] += number
-            for reason, requests in reasons.items():
+            for reason, requests in from_json(text).items():
                 by_reason[reason][start] += requests
         whole = sum(received.values())
         slices = [
@@ -126,11 +90,7 @@ class ReasonSums:
 
 
 class LabelSums:
-    """Takes rows of begin, requests accepted, labels. Only requests that the device answered have a label.
-
-    A year of days holds hundreds of thousands of counts: each row is parsed by itself, so that it is gone before the
-    collector of garbage looks for it.
-    """
+    """Takes rows of begin, requests accepted, labels. Only requests that the device answered have a label."""
 
     def __init__(self) -> None:
         self._rows: list[Any] = []
@@ -143,43 +103,74 @@ class LabelSums:
         """The answer: counts of each label."""
         starts = sorted({row[0] for row in self._rows})
         index, sums = self._sums({start: place for place, start in enumerate(starts)})
-        slices = [_label_slice(name, sums[place]) for name, place in index.items()]
-        whole = _label_slice("", sums.sum(axis=0))
+        slices = [_label_slice(name, sums[:, place]) for name, place in index.items()]
+        course = sums.sum(axis=1)
+        whole = _label_slice("", course)
         reading = _parted(slices, whole, question, choices)
-        drawn = tuple(replace(each, shares=_shares(sums[index[each.value]], starts)) for each in reading.slices)
-        return replace(reading, slices=drawn, whole=replace(whole, shares=_shares(sums.sum(axis=0), starts)))
+        drawn = tuple(replace(each, shares=_shares(sums[:, index[each.value]], starts)) for each in reading.slices)
+        return replace(reading, slices=drawn, whole=replace(whole, shares=_shares(course, starts)))
 
-    def _sums(self, columns: Mapping[int, int]) -> tuple[dict[str, int], NDArray[np.int64]]:
-        """By label the place in the sums [labels, starts, counts]."""
+    def _sums(self, places: Mapping[int, int]) -> tuple[dict[str, int], NDArray[np.int64]]:
+        """By label the column in the sums [starts, labels, counts]; rows mostly tell of the same labels in turn."""
         index: dict[str, int] = {}
         names: list[str] = []
-        places = np.zeros(0, np.intp)
-        sums = np.zeros((0, len(columns), _LABEL_COUNTS), np.int64)
+        columns: NDArray[np.intp] | slice = slice(0, 0)
+        sums = np.zeros((len(places), 0, _LABEL_COUNTS), np.int64)
         for start, _, text in self._rows:
             labels = from_json(text)
             if list(labels) != names:
                 names = list(labels)
-                places = np.array([index.setdefault(name, len(index)) for name in names], np.intp)
-                more = np.zeros((len(index) - len(sums), *sums.shape[1:]), np.int64)
-                sums = np.concatenate([sums, more]) if len(more) else sums
+                columns = _columns([index.setdefault(name, len(index)) for name in names])
+                more = np.zeros((len(places), len(index) - sums.shape[1], _LABEL_COUNTS), np.int64)
+                sums = np.concatenate([sums, more], axis=1) if more.size else sums
             told = np.fromiter(chain.from_iterable(labels.values()), np.int64, len(names) * _LABEL_COUNTS)
-            sums[places, columns[start]] += told.reshape(-1, _LABEL_COUNTS)
+            sums[places[start], columns] += told.reshape(-1, _LABEL_COUNTS)
         return index, sums
+
+
+def _columns(indices: list[int]) -> NDArray[np.intp] | slice:
+    """A slice where they follow one another, which is added to much faster."""
+    first, end = (indices[0], indices[0] + len(indices)) if indices else (0, 0)
+    return slice(first, end) if indices == list(range(first, end)) else np.array(indices, np.intp)
 
 
 def merged_latency(texts: Iterable[str]) -> SparseHistogram:
     """The latencies of many rows, all outcomes together."""
-    told = [each for latency in _parsed(texts) for each in latency.values()]
-    counts = np.zeros(len(BOUNDS_MS) + 1, np.int64)
-    buckets = np.array(list(chain.from_iterable(each[1] for each in told)), np.intp)
-    np.add.at(counts, buckets, np.array(list(chain.from_iterable(each[2] for each in told)), np.int64))
-    places = np.flatnonzero(counts).tolist()
-    return SparseHistogram({place: int(counts[place]) for place in places}, sum(each[0] for each in told))
+    counts = [0] * (len(BOUNDS_MS) + 1)
+    sum_ms = 0.0
+    for text in texts:
+        for outcome_ms, buckets, numbers in from_json(text).values():
+            sum_ms += outcome_ms
+            for bucket, number in zip(buckets, numbers, strict=True):
+                counts[bucket] += number
+    return SparseHistogram({bucket: number for bucket, number in enumerate(counts) if number}, sum_ms)
 
 
-def _parsed(texts: Iterable[str]) -> list[Any]:
-    parsed: list[Any] = from_json("[" + ",".join(texts) + "]")
-    return parsed
+def slices_of(rows: Rows) -> list[Slice]:
+    """From rows of value, sums of counters and audits, course, latencies; one row for each value.
+
+    `course`: begin, wanted and accepted of each row in turn, with commas; `latencies`: one JSON text a line.
+    """
+    return [_slice(*row) for row in rows]
+
+
+def _slice(value: str, *told: Any) -> Slice:
+    """PostgreSQL's sums are decimal numbers."""
+    *figures, course, latencies = told
+    sums = [int(each) for each in figures]
+    counters, audits = RequestCounters(*sums[:_COUNTERS]), AuditCounts(*sums[_COUNTERS:])
+    tally = Tally(counters, {"all": merged_latency(latencies.split("\n"))}, {}, audits)
+    return Slice(value, Share(counters.wanted, counters.accepted), _course_of(course), tally)
+
+
+def _course_of(course: str) -> dict[int, Share]:
+    """A value may have several rows that begin together: of rings, or of model versions."""
+    numbers: list[int] = from_json(f"[{course}]")
+    shares: dict[int, Share] = {}
+    for start, wanted, accepted in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+        before = shares.get(start, _NO_SHARE)
+        shares[start] = Share(before.part + wanted, before.whole + accepted)
+    return shares
 
 
 def _label_slice(label: str, sums: NDArray[np.int64]) -> Slice:
@@ -204,14 +195,14 @@ def _chosen(slices: list[Slice], question: OffloadQuestion) -> list[Slice]:
 def _parted(slices: list[Slice], whole: Slice, question: OffloadQuestion, choices: Choices) -> OffloadReading:
     shown = _chosen(slices, question)
     others = [each for each in slices if each not in shown]
-    rest = _together("", others) if others else None
+    rest = together("", others) if others else None
     if rest is not None and question.by is Dimension.REASON:
         rest = Slice("", Share(rest.share.part, whole.share.whole))
     return OffloadReading(tuple(shown), rest, len(others), whole, choices)
 
 
-def _together(value: str, slices: Iterable[Slice]) -> Slice:
-    """The sum."""
+def together(value: str, slices: Iterable[Slice]) -> Slice:
+    """The sum, which stands for `value`."""
     share, tally = Share(0, 0), Tally()
     label: LabelCounts | None = None
     shares: dict[int, Share] = {}

@@ -4,6 +4,7 @@ The fleet's own rows go back all the way: an hour of ten seconds, two days of mi
 of days. Rows of single devices go back as far as any page looks at all of them (--device-days, -hours, -minutes: more).
 Of comparisons and true labels there are as many as are kept. Pages are read by an operator who is signed in. Beside
 the wall time, which other programs on the machine lengthen, stands the CPU time of the process that serves the pages.
+With --store FOLDER the store stays there and is measured again, if it is not older than what the pages look at.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from tests.support.full_records import SESSION_ID, fill_records
 from tests.support.full_store import Extent, device_name, fill_store
 
 ROUNDS = 40
-COMPARISONS = 1_000_000
-ACTIONS = 100_000
+RECORDS = 1_000_000
+ONE_DEVICE = 234
 PAGES = {
     "overview, 15 minutes": "?range=15m",
     "overview, 24 hours": "?range=24h",
@@ -45,8 +46,8 @@ PAGES = {
     "devices by name": "devices",
     "devices by p99, page 100": "devices?sort=-p99&page=100",
     "devices found by a part of the name": "devices?q=0012&sort=-offload",
-    "one device, 24 hours": f"devices/{device_name(1234)}",
-    "one device, 30 days": f"devices/{device_name(1234)}?range=30d",
+    "one device, 24 hours": f"devices/{device_name(ONE_DEVICE)}",
+    "one device, 30 days": f"devices/{device_name(ONE_DEVICE)}?range=30d",
     "risk": "risk",
     "risk of the canaries": "risk?ring=canary",
     "hard cases": "hard-cases",
@@ -96,34 +97,54 @@ def figures_of(words: str, took: Took) -> list[Figure]:
     ]
 
 
-def extent_of(arguments: list[str]) -> tuple[Extent, list[str]]:
-    """How far back single devices' rows go, and what is left of the command line."""
+@dataclass(frozen=True)
+class Store:
+    """What is filled in: rows of counts, and so many comparisons, true labels and, a tenth of it, actions."""
+
+    folder: Path | None
+    extent: Extent
+    records: int
+
+
+def store_of(arguments: list[str]) -> tuple[Store, list[str]]:
+    """What to fill in, where, and what is left of the command line."""
     parser = argparse.ArgumentParser(add_help=False)
     usual = Extent()
     parser.add_argument("--devices", type=int, default=usual.devices)
     parser.add_argument("--device-days", type=int, default=usual.days_s // DAY_S)
     parser.add_argument("--device-hours", type=int, default=usual.hours_s // HOUR_S)
     parser.add_argument("--device-minutes", type=int, default=usual.minutes_s // MINUTE_S)
+    parser.add_argument("--records", type=int, default=RECORDS)
+    parser.add_argument("--store", type=Path)
     found, rest = parser.parse_known_args(arguments)
     spans = (found.device_minutes * MINUTE_S, found.device_hours * HOUR_S, found.device_days * DAY_S)
-    return Extent(found.devices, *spans), rest
+    return Store(found.store, Extent(found.devices, *spans), found.records), rest
+
+
+def fill(file: Path, store: Store) -> None:
+    """Fill the file and say how; it is there once it is whole."""
+    began_s, unfinished, number = time.perf_counter(), file.with_name("unfinished.sqlite"), store.records
+    unfinished.unlink(missing_ok=True)
+    rows = fill_store(unfinished, int(time.time()), store.extent)
+    fill_records(unfinished, int(time.time()), comparisons=number, labels=number, actions=number // 10)
+    unfinished.rename(file)
+    print(
+        f"{store.extent}; {rows:,} rows of counts, {number:,} comparisons and as many true labels, {number // 10:,} "
+        f"actions, {file.stat().st_size / 1e6:,.0f} MB, filled in {time.perf_counter() - began_s:.0f} s\n"
+    )
 
 
 def main() -> None:
     """Fill, measure and print."""
-    extent, sys.argv[1:] = extent_of(sys.argv[1:])
+    store, sys.argv[1:] = store_of(sys.argv[1:])
     figures = []
     with tempfile.TemporaryDirectory() as name:
-        config = write_cloud_toml(Path(name), 1)
-        file = Path(name) / "data" / "fleet.sqlite"
-        began_s = time.perf_counter()
-        rows = fill_store(file, int(time.time()), extent)
-        fill_records(file, int(time.time()), comparisons=COMPARISONS, labels=COMPARISONS, actions=ACTIONS)
-        megabytes = file.stat().st_size / 1e6
-        print(
-            f"{extent}; {rows:,} rows of counts, {COMPARISONS:,} comparisons and as many true labels, {ACTIONS:,} "
-            f"actions, {megabytes:,.0f} MB, filled in {time.perf_counter() - began_s:.0f} s\n"
-        )
+        folder = store.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = write_cloud_toml(folder, 1)
+        file = folder / "data" / "fleet.sqlite"
+        if not file.exists():
+            fill(file, store)
         with CloudRole(config, "web") as web:
             for words, path in PAGES.items():
                 figures += figures_of(words, page_ms(web, path))

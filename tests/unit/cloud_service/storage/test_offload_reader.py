@@ -12,7 +12,15 @@ from cloud_service.dashboard.offload_address import Dimension, Filter
 from cloud_service.dashboard.offload_question import OffloadQuestion, OffloadReading
 from cloud_service.dashboard.offload_statistics import Share
 from cloud_service.dashboard.ranges import Axis
-from cloud_service.fleet.buckets import ALL_TIME_S, DAY_S, DEVICE_WIDTHS_S, FLEET_WIDTHS_S, WHOLE_FLEET
+from cloud_service.fleet.buckets import (
+    ALL_TIME_S,
+    DAY_S,
+    DEVICE_WIDTHS_S,
+    FLEET_WIDTHS_S,
+    WHOLE_FLEET,
+    Bucket,
+    CountKey,
+)
 from cloud_service.fleet.buckets import Share as Owned
 from cloud_service.fleet.tally import Tally, total
 from cloud_service.storage import tables
@@ -40,8 +48,9 @@ def fill(engine: Engine, tallies: Mapping[str, Tally] = TALLIES, at_s: int = NOW
         rows += [count_row(key, tally) for key in owned.keys(device_id, DEVICE_WIDTHS_S, at_s)]
     for owned, each in shares.items():
         rows += [count_row(key, total(each)) for key in owned.keys(WHOLE_FLEET, FLEET_WIDTHS_S, at_s)]
-    with engine.begin() as connection:
-        connection.execute(insert(tables.counts), rows)
+    if rows:
+        with engine.begin() as connection:
+            connection.execute(insert(tables.counts), rows)
 
 
 def read(engine: Engine, by: Dimension, **changes: object) -> OffloadReading:
@@ -80,6 +89,38 @@ def test_each_value_has_its_own_figures(writing: Engine, reading: Engine) -> Non
     assert by_ring["canary"].tally is not None and by_ring["canary"].tally.counters == TALLIES["d1"].counters
     assert by_ring["canary"].shares == {NOW_S - NOW_S % 60: by_ring["canary"].share}
     assert {each.value for each in read(reading, Dimension.VERSION).slices} == {"intents/7", "intents/8"}
+
+
+def test_a_device_that_changed_its_ring_is_one_with_the_sum_of_both(writing: Engine, reading: Engine) -> None:
+    fill(writing)
+    start_s = NOW_S - NOW_S % 60
+    keys = [CountKey(Bucket(60, at_s), "d1", "intents", "8", "", "early") for at_s in (start_s, start_s - 60)]
+    with writing.begin() as connection:
+        connection.execute(insert(tables.counts), [count_row(key, counted(700)) for key in keys])
+    (found,) = [each for each in read(reading, Dimension.DEVICE).slices if each.value == "d1"]
+    truth, before = total([TALLIES["d1"], counted(700)]), counted(700).counters
+    assert found.tally is not None and found.tally.counters == total([truth, counted(700)]).counters
+    assert found.shares == {
+        start_s: Share(truth.counters.wanted, truth.counters.accepted),
+        start_s - 60: Share(before.wanted, before.accepted),
+    }
+    merged = sum(sum(each.counts.values()) for tally in (truth, counted(700)) for each in tally.latency.values())
+    assert sum(found.tally.latency["all"].counts.values()) == merged
+
+
+def test_labels_that_come_and_go_are_each_counted_in_their_own_time(writing: Engine, reading: Engine) -> None:
+    start_s = NOW_S - NOW_S % 60
+    told = {0: ("card", "余额查询"), 60: ("limit",), 120: ("余额查询", "limit", "fee"), 180: ("fee", "card")}
+    fill(writing, {})
+    keys = [CountKey(Bucket(60, start_s - back_s), "", "intents", "7", "", "everyone") for back_s in told]
+    tallies = [counted(700 + back_s, labels=labels) for back_s, labels in told.items()]
+    with writing.begin() as connection:
+        rows = [count_row(key, tally) for key, tally in zip(keys, tallies, strict=True)]
+        connection.execute(insert(tables.counts), rows)
+    found, truth = read(reading, Dimension.LABEL), total(tallies)
+    assert {each.value: each.label for each in found.slices} == dict(truth.labels)
+    for each in found.slices:
+        assert sorted(each.shares) == sorted(start_s - back_s for back_s in told if each.value in told[back_s])
 
 
 def test_labels_and_reasons_are_counted(writing: Engine, reading: Engine) -> None:
