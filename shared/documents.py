@@ -21,6 +21,7 @@ class Document:
 
 
 D = TypeVar("D", bound=Document)
+_readers: dict[type[Document], TypeAdapter[Any]] = {}
 
 
 class DocumentError(ValueError):
@@ -38,12 +39,20 @@ def read_document(kind: type[D], data: bytes) -> D:
         DocumentError: not JSON, or not of the fields and types of `kind`.
     """
     try:
-        return TypeAdapter(kind).validate_json(data, strict=True)
+        return _reader(kind).validate_json(data, strict=True)
     except ValidationError as error:
         faults = error.errors()
         where = ".".join(str(part) for part in faults[0]["loc"]) or "the document"
         unknown = all(fault["type"] == "unexpected_keyword_argument" for fault in faults)
         raise DocumentError(f"{where}: {faults[0]['msg']}", unknown_field=unknown) from error
+
+
+def _reader(kind: type[D]) -> TypeAdapter[D]:
+    # To build one takes tens of milliseconds on a device.
+    reader: TypeAdapter[D] | None = _readers.get(kind)
+    if reader is None:
+        reader = _readers[kind] = TypeAdapter(kind)
+    return reader
 
 
 def format_of(data: bytes) -> int:

@@ -75,12 +75,20 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleFileMissing(manifest_path, "there is no bundle here") from error
     except OSError as error:
         raise BundleMalformed(manifest_path, f"cannot be read: {error}") from error
+    return parse_manifest(manifest_path, data)
+
+
+def parse_manifest(path: Path, data: bytes) -> Manifest:
+    """The manifest that is `data`, checked for all that can be known without the files. `path` is named in errors.
+
+    Raises:
+        BundleFormatTooNew: it was written by a newer Tandem.
+        BundleMalformed: it cannot be read, or is at odds with itself.
+    """
     if (found := format_of(data)) > BUNDLE_FORMAT:
-        raise BundleFormatTooNew(
-            manifest_path, f"format {found} is newer than {BUNDLE_FORMAT}; update Tandem on this machine"
-        )
-    manifest = _parsed(Manifest, manifest_path, data)
-    _check_consistency(manifest_path, manifest)
+        raise BundleFormatTooNew(path, f"format {found} is newer than {BUNDLE_FORMAT}; update Tandem on this machine")
+    manifest = _parsed(Manifest, path, data)
+    _check_consistency(path, manifest)
     return manifest
 
 

@@ -27,6 +27,8 @@ from shared.gate import Gate, gate_document
 
 GATE_NAME = "gate.json"
 GOLDEN_NAME = "golden.json"
+MAX_CHUNK_BYTES = 1 << 20
+"""Of a chunk that is written: so much is fetched again where a device was cut off, or where one row has changed."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ class BundleDraft:
 
 
 def file_entry(path: str, role: Role, data: bytes, borders: Sequence[int] = ()) -> FileEntry:
-    """Describe a file of content `data`, cut into chunks at `borders` (byte offsets)."""
-    cuts = sorted({0, len(data), *(offset for offset in borders if 0 < offset < len(data))})
+    """Describe a file of content `data`, cut into chunks at `borders` (byte offsets), and further where one is long."""
+    starts = sorted({0, *(offset for offset in borders if 0 < offset < len(data))})
+    ends = [*starts[1:], len(data)]
+    cuts = [cut for start, end in zip(starts, ends, strict=True) for cut in range(start, end, MAX_CHUNK_BYTES)]
+    cuts.append(len(data))
     chunks = tuple(Chunk(end - begin, sha256(data[begin:end])) for begin, end in zip(cuts[:-1], cuts[1:], strict=True))
     return FileEntry(path, role, len(data), sha256(data), chunks)
 

@@ -23,7 +23,7 @@ from shared.bundle import (
     write_bundle,
 )
 from shared.bundle.manifest import Role, TensorSpec
-from shared.bundle.writer import file_entry
+from shared.bundle.writer import MAX_CHUNK_BYTES, file_entry
 from shared.errors import (
     BundleDigestMismatch,
     BundleFileMissing,
@@ -227,6 +227,16 @@ def test_a_kill_at_any_moment_leaves_the_old_bundle_or_the_new_one_whole(tmp_pat
     assert version_in(folder) == "new"
     in_turn = [("tiny", "old"), (".tiny.retired", "old"), ("tiny", "new")]
     assert [one for one, _ in itertools.groupby(survivors)] == in_turn
+
+
+def test_a_long_tensor_is_cut_further_and_so_is_a_long_file_without_borders() -> None:
+    data = bytes(3 * MAX_CHUNK_BYTES)
+    cut = file_entry("weights", Role.WEIGHTS, data, borders=(100, 2 * MAX_CHUNK_BYTES))
+
+    lengths = [100, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES - 100, MAX_CHUNK_BYTES]
+    assert [chunk.length for chunk in cut.chunks] == lengths
+    assert [chunk.length for chunk in file_entry("file", Role.CARD, data + b"1").chunks] == [MAX_CHUNK_BYTES] * 3 + [1]
+    assert file_entry("empty", Role.CARD, b"").chunks == ()
 
 
 def test_chunks_are_cut_at_the_borders_given() -> None:
