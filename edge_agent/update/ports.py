@@ -100,12 +100,17 @@ class ModelHost(Protocol):
         """What answers now."""
         ...
 
-    async def load(self, folder: Path, release: InstalledRelease) -> LoadedCandidate:
+    async def load(
+        self, folder: Path, release: InstalledRelease, *, one_at_a_time: bool = False
+    ) -> LoadedCandidate:
         """Load and warm up the bundle in `folder` beside the active one.
+
+        `one_at_a_time`: where memory is too small for two, unload the active one first; requests wait meanwhile, each
+        until its deadline, and until the candidate is switched to or closed.
 
         Raises:
             BundleError, EngineError: it cannot be used.
-            NoRoom: there is not enough memory for two, and not enough even after the pause that is then announced.
+            NoRoom: there is not enough memory for two; with `one_at_a_time`, not enough for it alone.
         """
         ...
 

@@ -1,0 +1,99 @@
+"""What to do about an assignment, and when a trial is over: pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_agent.update.machine import FACTORY, SLOT_A, SLOT_B, Failure, Installed, Target, UpdateState, idle_slot
+from edge_agent.update.ports import trial_fault
+from shared.update.assignment import Trial
+from shared.update.report import TrialFigures
+
+FEWEST_JUDGED_REQUESTS = 10
+"""Of fewer a share or a median says little."""
+
+
+@dataclass(frozen=True)
+class Stay:
+    """It runs already, or nothing is asked."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """It is for later."""
+
+    until_unix_s: int
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """It was tried and failed; only another decision brings another try."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Take:
+    """It lies whole in `slot`, and is taken from there. One that was committed once needs no proof and no trial."""
+
+    target: Target
+    slot: str
+    is_proven: bool
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """It is to be fetched into `slot`."""
+
+    target: Target
+    slot: str
+
+
+Decision = Stay | Wait | Blocked | Take | Fetch
+
+
+def decide(
+    state: UpdateState,
+    places: Mapping[str, Installed],
+    target: Target | None,
+    not_before_unix_s: int,
+    now_unix_s: float,
+) -> Decision:
+    """What to do about `target`, the newest assignment's. `places` says what lies whole in the slots, factory too."""
+    if target is None:
+        return Stay()
+    running = places.get(state.active)
+    if (
+        running is not None
+        and running.content == target.content
+        and (target.shadow_share > 0 or running.release.variant == target.variant)
+    ):
+        return Stay()
+    if (failure := state.failure_of(target)) is not None:
+        return Blocked(failure)
+    if now_unix_s < not_before_unix_s:
+        return Wait(not_before_unix_s)
+    for slot in (state.active, SLOT_A, SLOT_B, FACTORY):
+        place = places.get(slot)
+        if place is not None and place.content == target.content:
+            return Take(target, slot, place.is_proven)
+    return Fetch(target, idle_slot(state))
+
+
+@dataclass(frozen=True)
+class TrialVerdict:
+    """Whether a trial is over, and what was wrong; `fault` "" where nothing is."""
+
+    is_over: bool
+    fault: str = ""
+
+
+def judge_trial(figures: TrialFigures, trial: Trial, elapsed_s: float) -> TrialVerdict:
+    """Whether to go on watching, to commit or to roll back, `elapsed_s` after the trial's begin."""
+    is_out_of_time = elapsed_s >= trial.longest_s
+    says_enough = figures.requests >= min(FEWEST_JUDGED_REQUESTS, trial.requests)
+    if (says_enough or is_out_of_time) and figures.requests and (fault := trial_fault(figures, trial)):
+        return TrialVerdict(True, fault)
+    is_enough = figures.requests >= trial.requests and elapsed_s >= trial.seconds
+    return TrialVerdict(is_enough or is_out_of_time)

@@ -1,0 +1,70 @@
+"""What a trial counts: the new bundle's requests since it began, beside the old one's. Pure."""
+
+from __future__ import annotations
+
+from edge_agent.accounting import Ledger, LedgerSnapshot
+from shared.histogram import quantile_ms
+from shared.types import LatencyHistogram, Outcome
+from shared.update.report import TrialFigures
+
+_OWN = Outcome.EDGE.value
+
+
+class TrialCount:
+    """Counts from its making on. `before`: what the old bundle's ledger counted; None where that is not known."""
+
+    def __init__(self, ledger: Ledger, before: LedgerSnapshot | None) -> None:
+        self._ledger = ledger
+        self._at_begin = ledger.snapshot()
+        self._before = before
+
+    def figures(self) -> TrialFigures:
+        """The counts so far. What is not known of the old bundle is taken to be as the new one's."""
+        begin, now, before = self._at_begin, self._ledger.snapshot(), self._before
+        offload = _share(now.counters.wanted - begin.counters.wanted, now.counters.accepted - begin.counters.accepted)
+        latency_ms, old_latency_ms = _medians_ms(begin, now, before)
+        audits, audits_at_begin = now.judgements.audits, begin.judgements.audits
+        agreed = audits.agreed - audits_at_begin.agreed
+        return TrialFigures(
+            requests=_ended(now) - _ended(begin),
+            failed=now.counters.failed - begin.counters.failed,
+            latency_ms=latency_ms,
+            old_latency_ms=old_latency_ms,
+            offload=offload,
+            old_offload=_offload(before, otherwise=offload),
+            compared=agreed + audits.disagreed - audits_at_begin.disagreed,
+            agreed=agreed,
+        )
+
+
+def _offload(before: LedgerSnapshot | None, *, otherwise: float) -> float:
+    is_known = before is not None and before.counters.accepted > 0
+    return _share(before.counters.wanted, before.counters.accepted) if before and is_known else otherwise
+
+
+def _ended(snapshot: LedgerSnapshot) -> int:
+    return snapshot.counters.accepted - snapshot.counters.in_flight
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _medians_ms(begin: LedgerSnapshot, now: LedgerSnapshot, before: LedgerSnapshot | None) -> tuple[float, float]:
+    """Of the device's own answers; of all where one of the two has none, as then the cloud gave them all."""
+    grown = {
+        outcome: _grown(begin.latency_by_outcome[outcome], now.latency_by_outcome[outcome])
+        for outcome in now.latency_by_outcome
+    }
+    old = {outcome: each.counts for outcome, each in before.latency_by_outcome.items()} if before else {}
+    if sum(grown.get(_OWN, ())) and sum(old.get(_OWN, ())):
+        return quantile_ms(grown[_OWN], 0.5) or 0.0, quantile_ms(old[_OWN], 0.5) or 0.0
+    return tuple(quantile_ms(_all(each), 0.5) or 0.0 for each in (grown, old))  # type: ignore[return-value]
+
+
+def _grown(begin: LatencyHistogram, now: LatencyHistogram) -> tuple[int, ...]:
+    return tuple(after - earlier for earlier, after in zip(begin.counts, now.counts, strict=True))
+
+
+def _all(by_outcome: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*by_outcome.values(), strict=True)))
