@@ -63,7 +63,7 @@ class BrokerLink:
         self._client_id = client_id
         self._clock = clock
         self._will = will
-        self._subscriptions = subscriptions
+        self._subscriptions = list(subscriptions)
         self._on_connect = on_connect
         self._on_message = on_message
         self._backoff = backoff or Backoff()
@@ -94,19 +94,33 @@ class BrokerLink:
             )
             await self._clock.sleep(delay_s)
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Publish with QoS 1 and wait for the broker's acknowledgement.
+    async def publish(self, topic: str, payload: bytes, *, retain: bool, qos: int = 1) -> None:
+        """Publish with QoS 1 and wait for the broker's acknowledgement; with QoS 0, until it is sent.
 
         Raises:
-            BrokerError: not connected, or no acknowledgement within 5 s. Nothing is queued.
+            BrokerError: not connected, or not acknowledged or sent within 5 s. Nothing is queued.
         """
         if self._connection is None:
             raise BrokerError(f"the broker {self._address.host}:{self._address.port} is not connected")
         try:
-            await self._connection.publish(topic, payload, retain=retain)
+            await self._connection.publish(topic, payload, retain=retain, qos=qos)
         except BrokerError as error:
             raise BrokerError(f"the broker did not take the message: {error}") from error
         self._published += 1
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Hear a further topic from now on, and at every connection to come; no more than once.
+
+        A broker that does not take it now is asked again at the next connection.
+        """
+        if topic_filter in self._subscriptions:
+            return
+        self._subscriptions.append(topic_filter)
+        if self._connection is not None:
+            try:
+                await self._connection.subscribe(topic_filter)
+            except BrokerError as error:
+                _log.warning("not subscribed until the next connection: %s", error)
 
     def statistics(self) -> BrokerStatistics:
         """What the link has done so far."""

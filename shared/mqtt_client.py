@@ -29,6 +29,8 @@ _MOST_UNACKNOWLEDGED = 1000
 _MOST_ARRIVED = 2000
 """More than a broker's window of messages in flight (mosquitto as shipped: 1,000): only one without a window gets here.
 While reading pauses, no ping is heard either: who handles nothing for a keep-alive interval is connected anew."""
+_MOST_ARRIVED_BYTES = 16 << 20
+"""Whoever sends large messages faster than they are handled waits, before they fill the memory."""
 _MOST_READ_AT_ONCE = 200
 _PROBLEMS = {
     MQTTErrorCode.MQTT_ERR_CONN_LOST: "the connection is lost",
@@ -104,10 +106,11 @@ class Connection:
         self._tick_s = min(_TICK_S, address.keepalive_s / 4)
         self._alarm: asyncio.TimerHandle | None = None
         self._opening = threading.Lock()
-        self._is_open = self._is_given_up = self._is_paused = self._is_blocked = False
+        self._is_open = self._is_given_up = self._is_paused = self._is_blocked = self._is_writing = False
         self._welcome: asyncio.Future[None] = self._loop.create_future()
         self._unanswered: dict[int, asyncio.Future[None]] = {}
         self._arrived: list[Arrival] = []
+        self._arrived_bytes = 0
         self._news = asyncio.Event()
         self._problem = ""
 
@@ -141,14 +144,20 @@ class Connection:
         except BrokerError as error:
             raise BrokerError(f"the subscription to {topic_filter}: {error}") from error
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """With QoS 1, until acknowledged.
+    async def publish(self, topic: str, payload: bytes, *, retain: bool, qos: int = _QOS) -> None:
+        """With QoS 1, until acknowledged; with QoS 0, until the socket has taken it.
 
         Raises:
-            BrokerError: the connection is lost, or no acknowledgement came within 5 s.
+            BrokerError: the connection is lost, or that did not come within 5 s.
         """
         self._check()
-        told = self._client.publish(topic, payload, _QOS, retain)
+        if qos == 0 and not self._client.want_write():
+            told = self._publish_at_once(topic, payload, retain)
+            self._check()
+            if not self._client.want_write():
+                return
+        else:
+            told = self._client.publish(topic, payload, qos, retain)
         await self._answer(told.rc, told.mid)
 
     async def next_batch(self) -> Sequence[Arrival]:
@@ -161,7 +170,7 @@ class Connection:
             self._check()
             self._news.clear()
             await self._news.wait()
-        batch, self._arrived = self._arrived, []
+        batch, self._arrived, self._arrived_bytes = self._arrived, [], 0
         if self._is_paused and not self._problem:
             self._is_paused = False
             self._loop.add_reader(self._file_number, self._read)
@@ -183,6 +192,16 @@ class Connection:
             self._client.disconnect()
             self._client.loop_write()
         self._end("closed")
+
+    def _publish_at_once(self, topic: str, payload: bytes, retain: bool) -> paho.MQTTMessageInfo:
+        """Nearly always the socket takes it: nobody has to wait, nor to be told, which costs more than the message."""
+        self._is_writing, self._client.on_publish = True, None
+        try:
+            told = self._client.publish(topic, payload, 0, retain)
+            self._write()
+        finally:
+            self._is_writing, self._client.on_publish = False, self._hear_published
+        return told
 
     def _open_socket(self) -> None:
         """In a thread. Who gave up meanwhile has gone, so the thread itself leaves the broker again."""
@@ -231,13 +250,15 @@ class Connection:
             self._look_after(self._client.loop_read())
         except Exception as error:  # noqa: BLE001 - whatever paho makes of a malformed packet
             self._end(f"{_PROBLEMS[MQTTErrorCode.MQTT_ERR_PROTOCOL]}: {error!r}")
-        if len(self._arrived) >= _MOST_ARRIVED and not self._problem:
+        is_full = len(self._arrived) >= _MOST_ARRIVED or self._arrived_bytes >= _MOST_ARRIVED_BYTES
+        if is_full and not self._problem:
             self._is_paused = True
             self._loop.remove_reader(self._file_number)
 
     def _write_soon(self) -> None:
         """Without asking the socket first, as it can nearly always be written."""
-        self._loop.call_soon(self._write)
+        if not self._is_writing:
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         self._look_after(self._client.loop_write())
@@ -323,6 +344,7 @@ class Connection:
     def _hear_message(self, client: paho.Client, data: object, message: paho.MQTTMessage) -> None:
         heard = Message(message.topic, bytes(message.payload), message.retain)
         self._arrived.append(Arrival(heard, message.mid, message.qos))
+        self._arrived_bytes += len(heard.payload)
         self._news.set()
 
 

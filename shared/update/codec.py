@@ -84,7 +84,12 @@ def decode_report(payload: bytes) -> UpdateReport:
 
 def encode_block_request(request: BlockRequest) -> bytes:
     """The MQTT payload of `request`."""
-    return fleet_pb2.BlockRequest(**asdict(request)).SerializeToString(deterministic=True)
+    message = fleet_pb2.BlockRequest(
+        request_id=request.request_id, publisher=request.publisher, block_bytes=request.block_bytes
+    )
+    for one in request.ranges:
+        message.ranges.add(path=one.path, offset=one.offset, length=one.length)
+    return message.SerializeToString(deterministic=True)
 
 
 def decode_block_request(payload: bytes) -> BlockRequest:
