@@ -1,0 +1,79 @@
+"""The `rollout` commands of `cloud-service`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from shared.errors import ConfigurationError
+
+_Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def add_rollout_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
+    """Add them to the command line."""
+    rollout = commands.add_parser("rollout", help="take a release through the fleet").add_subparsers(required=True)
+    _add_start(rollout)
+    status = _command(rollout, "status", "how far rollouts have come", "show_status")
+    status.add_argument("rollout", nargs="?", help="one of them alone, with the reasons of devices that failed")
+    status.add_argument("--limit", type=int, default=10, help="at most so many rollouts (10)")
+    for name, text in (
+        ("approve", "let one begin that another person started"),
+        ("pause", "open no further ring and send none back"),
+        ("resume", "go on after a pause"),
+        ("promote", "take the current ring for passed and open the next one now"),
+        ("rollback", "send every ring that it reached back to what it ran before"),
+    ):
+        _add_rollout(_command(rollout, name, text, "act", name))
+    abort = _command(rollout, "abort", "end it; the rings that it reached go back", "act", "abort")
+    _add_rollout(abort)
+    abort.add_argument("--keep", action="store_true", help="leave these rings with what they were told")
+
+
+def _add_start(rollout: _Commands[argparse.ArgumentParser]) -> None:
+    start = _command(rollout, "start", "begin a rollout of a published release", "start_rollout")
+    start.add_argument("release", metavar="MODEL@VERSION", help="for an A/B test the model's name alone")
+    start.add_argument("--rings", "--ring", help="in their order, by commas: canary,stable")
+    share = "first this share of a ring's devices, then all of them; may be given again"
+    start.add_argument("--share", action="append", default=[], metavar="RING=SHARE", help=share)
+    arms = "an A/B test in one ring: B for its --share of the devices (0.5), A for the others"
+    start.add_argument("--ab", nargs=2, metavar=("VERSION_A", "VERSION_B"), help=arms)
+    start.add_argument("--margin", type=float, default=0.02, help="by so much B may disagree more than A (0.02)")
+    start.add_argument("--decide", action="store_true", help="carry the A/B test's verdict out; else it pauses then")
+    start.add_argument("--plan", type=Path, help="a TOML file with all that may be chosen; options here go before it")
+    start.add_argument("--soak", metavar="TIME", help="how long each ring is watched: 90s, 10m, 2h, 1d")
+    shadow = "first answer this share of the first ring's requests beside, for nobody to see"
+    start.add_argument("--shadow", type=float, metavar="SHARE", help=shadow)
+    start.add_argument("--gate", metavar="DIGEST", help="another gate than the newest of the release")
+    start.add_argument("--min-devices", type=int, help="a ring has done well from so many devices on")
+    start.add_argument("--not-before", metavar="TIME", help="as 2030-01-31T22:00:00Z")
+    start.add_argument("--needs-approval", action="store_true", help="another person has to approve it first")
+    start.add_argument("--from", dest="before", metavar="VERSION", help="what rings go back to that had no rollout yet")
+    start.add_argument("--without-fallback", action="store_true", help="begin where there is nothing to go back to")
+    start.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser], name: str, text: str, function: str, *told: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text)
+    parser.add_argument("--config", type=Path, help="cloud.toml")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(handler=partial(_run, function, *told))
+    return parser
+
+
+def _add_rollout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rollout", nargs="?", help="its id; may be left out where one alone is meant")
+
+
+def _run(function: str, *arguments: object) -> int:
+    """What runs is imported when it does: other commands need neither database nor registry."""
+    try:
+        handler: Callable[..., int] = getattr(importlib.import_module("cloud_service.rollout.commands"), function)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"this needs more packages: pip install 'tandem[cloud]' ({error})") from error
+    return handler(*arguments)

@@ -1,0 +1,180 @@
+"""What `cloud-service rollout` does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from cloud_service.access.host import host_entry
+from cloud_service.config import CloudSettings, load_cloud_settings
+from cloud_service.registry.catalogue import listed_releases
+from cloud_service.registry.repository import open_repository
+from cloud_service.rollout.desk import Order, RolloutDesk
+from cloud_service.rollout.log_entries import Actor
+from cloud_service.rollout.plan import Comparison, Plan
+from cloud_service.rollout.plan_file import read_plan_file
+from cloud_service.rollout.planning import Wish, make_plan
+from cloud_service.rollout.records import Rollout, RolloutState
+from cloud_service.rollout.words import failure_line, plan_lines, rollout_fields, rollout_lines
+from cloud_service.storage.engine import open_engine
+from cloud_service.storage.rollout_reader import RolloutReader
+from cloud_service.storage.rollout_store import RolloutStore
+from cloud_service.storage.schema import migrate
+from cloud_service.storage.transactions import open_durable_engine
+from shared.clock import SystemClock
+from shared.errors import RolloutError
+from shared.types import checked_identifier
+
+DID_NOT_END_WELL = 1
+"""The exit code of `status` for one rollout that was rolled back, failed or aborted."""
+_BAD_ENDS = (RolloutState.ROLLED_BACK, RolloutState.FAILED, RolloutState.ABORTED)
+
+
+def start_rollout(options: argparse.Namespace) -> int:
+    """Begin a rollout, or show what it would be."""
+    settings, wish = load_cloud_settings(options.config), _wish(options)
+    with _reader(settings) as reader:
+        orders = reader.orders(wish.model)
+    plan = make_plan(wish, listed_releases(open_repository(settings).state(), wish.model), orders)
+    if options.dry_run:
+        _show_plan(plan, as_json=options.json)
+        return 0
+    with _desk(settings) as desk:
+        rollout = desk.start(plan, _actor())
+    _show([rollout], as_json=options.json)
+    if settings.rollout is None:
+        sys.stderr.write("cloud-service: cloud.toml has no section [rollout]: nothing carries rollouts out yet\n")
+    return 0
+
+
+def act(name: str, options: argparse.Namespace) -> int:
+    """Give an order."""
+    settings = load_cloud_settings(options.config)
+    order = Order.ABORT_KEEP if name == "abort" and options.keep else Order(name)
+    with _reader(settings) as reader:
+        rollout_id = options.rollout or _the_one_meant(reader, order)
+    with _desk(settings) as desk:
+        _show([desk.give(order, rollout_id, _actor())], as_json=options.json)
+    return 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Show rollouts, newest first, or one with the reasons of its failures; 1 where that one did not end well."""
+    with _reader(load_cloud_settings(options.config)) as reader:
+        if options.rollout is None:
+            _show(reader.rollouts(limit=max(1, options.limit)), as_json=options.json)
+            return 0
+        rollout = reader.rollout(options.rollout)
+        if rollout is None:
+            raise RolloutError(f"there is no rollout {options.rollout}")
+        failures = reader.failures(rollout.id)
+    if options.json:
+        _say([json.dumps(rollout_fields(rollout, failures), ensure_ascii=False)])
+    else:
+        _say([*rollout_lines(rollout), *(failure_line(failure) for failure in failures)])
+    return DID_NOT_END_WELL if rollout.state in _BAD_ENDS else 0
+
+
+def _wish(options: argparse.Namespace) -> Wish:
+    model, version, before = _versions(options)
+    rings = tuple(ring.strip() for ring in (options.rings or "").split(",") if ring.strip())
+    shares = dict(_share(text, rings) for text in options.share)
+    if options.ab:
+        shares = dict.fromkeys(rings, 0.5) | shares
+    return Wish(
+        checked_identifier("model", model),
+        checked_identifier("version", version),
+        read_plan_file(options.plan),
+        rings,
+        shares,
+        options.soak,
+        options.shadow,
+        options.gate,
+        options.min_devices,
+        _moment_s(options.not_before),
+        options.needs_approval,
+        before,
+        options.without_fallback,
+        Comparison(options.margin, decides=options.decide) if options.ab else None,
+    )
+
+
+def _versions(options: argparse.Namespace) -> tuple[str, str, str | None]:
+    """Model, new version, and the one to go back to."""
+    model, separator, version = options.release.partition("@")
+    if options.ab and not separator:
+        return model, options.ab[1], options.ab[0]
+    if options.ab or not separator:
+        raise RolloutError(f"{options.release!r}: write a release as MODEL@VERSION, and for an A/B test MODEL alone")
+    return model, version, options.before
+
+
+def _share(text: str, rings: Sequence[str]) -> tuple[str, float]:
+    """RING=SHARE; a share alone where there is one ring."""
+    ring, separator, share = text.partition("=")
+    if not separator and len(rings) == 1:
+        ring, share = rings[0], text
+    try:
+        return ring, float(share)
+    except ValueError as error:
+        raise RolloutError(f"--share {text}: write it as RING=0.1") from error
+
+
+def _moment_s(text: str | None) -> int:
+    if text is None:
+        return 0
+    try:
+        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError as error:
+        raise RolloutError(f"--not-before {text}: write it as 2030-01-31T22:00:00Z") from error
+    return int(moment.timestamp())
+
+
+def _the_one_meant(reader: RolloutReader, order: Order) -> str:
+    found = [rollout.id for rollout in reader.rollouts() if rollout.state.is_active]
+    if len(found) != 1:
+        raise RolloutError(f"{len(found)} rollouts are under way: name the one to {order.value}")
+    return found[0]
+
+
+def _actor() -> Actor:
+    entry = host_entry("", "")
+    return Actor(entry.actor, entry.role)
+
+
+@contextmanager
+def _desk(settings: CloudSettings) -> Iterator[RolloutDesk]:
+    """The store is set up where it is not yet, so that a rollout can be planned before anything runs."""
+    engine = open_durable_engine(settings.storage_url())
+    try:
+        migrate(engine)
+        yield RolloutDesk(RolloutStore(engine), SystemClock())
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _reader(settings: CloudSettings) -> Iterator[RolloutReader]:
+    engine = open_engine(settings.storage_url(), writes=False)
+    try:
+        yield RolloutReader(engine)
+    finally:
+        engine.dispose()
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    _say([json.dumps(asdict(plan), ensure_ascii=False)] if as_json else plan_lines(plan))
+
+
+def _show(rollouts: Iterable[Rollout], *, as_json: bool) -> None:
+    for rollout in rollouts:
+        _say([json.dumps(rollout_fields(rollout), ensure_ascii=False)] if as_json else rollout_lines(rollout))
+
+
+def _say(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(line + "\n" for line in lines)

@@ -1,0 +1,96 @@
+"""The rollout service: reports in, decisions made, orders signed and told, again and again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+
+from cloud_service.rollout.conductor import Conductor
+from cloud_service.rollout.inbox import InboxStatistics, ReportInbox
+from cloud_service.rollout.messenger import Messenger
+from cloud_service.storage.rollout_store import RolloutStore
+from shared.clock import Clock
+from shared.errors import StorageError
+from shared.mqtt import Message
+
+_log = logging.getLogger(__name__)
+_INBOX_CAPACITY = 20_000
+_Result = TypeVar("_Result")
+
+
+class RolloutService:
+    """`take` is for the link's `on_message`."""
+
+    def __init__(
+        self,
+        store: RolloutStore,
+        conductor: Conductor,
+        messenger: Messenger,
+        clock: Clock,
+        *,
+        interval_s: float,
+        inbox_capacity: int = _INBOX_CAPACITY,
+    ) -> None:
+        self._store = store
+        self._conductor = conductor
+        self._messenger = messenger
+        self._clock = clock
+        self._interval_s = interval_s
+        self._inbox = ReportInbox(inbox_capacity)
+        self._drained = anyio.Event()
+        self._one_thread = CapacityLimiter(1)
+        self._problem = ""
+
+    async def take(self, message: Message) -> None:
+        """Take a device's report in; waits while the inbox is full."""
+        while self._inbox.is_full:
+            await self._drained.wait()
+        self._inbox.take_in(message, int(self._clock.unix_s()))
+
+    async def run(self) -> None:
+        """One turn at every interval, until cancelled."""
+        while True:
+            await self.turn()
+            await self._clock.sleep(self._interval_s)
+
+    async def turn(self) -> None:
+        """Hear, decide, tell. What the store cannot take now is kept and tried again."""
+        try:
+            if not await self._in_thread(self._store.is_ready):
+                raise StorageError("the store is not set up; the fleet service does that")
+            await self._hear()
+            for step in await self._in_thread(self._conductor.advance):
+                for decision in step.decisions:
+                    _log.info("rollout %s: %s", step.rollout.id, decision.reason)
+            await self._messenger.deliver()
+        except StorageError as error:
+            self._complain(f"rollouts wait: {error}")
+        else:
+            self._complain("")
+
+    def statistics(self) -> InboxStatistics:
+        """What was heard so far."""
+        return self._inbox.statistics()
+
+    async def _hear(self) -> None:
+        heard = self._inbox.drain()
+        self._drained.set()
+        self._drained = anyio.Event()
+        try:
+            if heard:
+                await self._in_thread(lambda: self._conductor.hear(heard))
+        except StorageError:
+            self._inbox.put_back(heard)
+            raise
+
+    def _complain(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            _log.warning("%s", problem)
+        self._problem = problem
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        return await to_thread.run_sync(work, limiter=self._one_thread)

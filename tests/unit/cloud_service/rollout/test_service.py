@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cloud_service.rollout.conductor import Conductor
+from cloud_service.rollout.desk import Order, RolloutDesk
+from cloud_service.rollout.log_entries import Actor
+from cloud_service.rollout.messenger import Messenger
+from cloud_service.rollout.records import RolloutState
+from cloud_service.rollout.service import RolloutService
+from cloud_service.storage.engine import open_engine
+from cloud_service.storage.rollout_reader import RolloutReader
+from cloud_service.storage.rollout_store import RolloutStore
+from cloud_service.storage.schema import migrate
+from cloud_service.storage.transactions import open_durable_engine
+from shared import topics
+from shared.errors import BrokerError, RegistryError
+from shared.mqtt import Message
+from shared.update.assignment import Assignment
+from shared.update.codec import decode_hint, encode_report
+from shared.update.report import UpdateReport
+from tests.support.fake_clock import FakeClock
+from tests.support.rollout_parts import MODEL, NEW, OLD, a_plan, broken, committed
+
+ANNA = Actor("anna", "operator")
+CANARY = f"rings/canary/{MODEL}.json"
+
+
+class SigningDirector:
+    """Implements the port; refuses what is not above the sequence before, as the real one does."""
+
+    def __init__(self) -> None:
+        self.signed: dict[str, Assignment] = {}
+        self.fault = ""
+
+    def assign_many(self, assignments: Mapping[str, Assignment]) -> None:
+        if self.fault:
+            raise RegistryError(self.fault)
+        for name, assignment in assignments.items():
+            before = self.signed.get(name)
+            if before and assignment.sequence <= before.sequence:
+                raise RegistryError("the sequence is not above the one before")
+            self.signed[name] = assignment
+
+    def withdraw(self, *target_names: str) -> None:
+        for name in target_names:
+            self.signed.pop(name, None)
+
+    def assignments(self) -> Mapping[str, Assignment]:
+        return dict(self.signed)
+
+
+class ToldBroker:
+    """Keeps retained messages, while it is there."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, bytes] = {}
+        self.is_there = True
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        if not self.is_there:
+            raise BrokerError("the broker is not connected")
+        assert retain
+        self.retained[topic] = payload
+
+
+class Bench:
+    """The service on a store of its own, with a director and a broker that can fail."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.clock = FakeClock()
+        self.director = SigningDirector()
+        self.broker = ToldBroker()
+        self.store = RolloutStore(open_durable_engine(url))
+        self.desk = RolloutDesk(self.store, self.clock)
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process on the same store."""
+        reader = RolloutReader(open_engine(self.url, writes=False))
+        self.messenger = Messenger(self.store, self.director, self.broker.publish, self.clock)
+        self.conductor = Conductor(self.store, reader, self.clock)
+        self.service = RolloutService(self.store, self.conductor, self.messenger, self.clock, interval_s=1.0)
+
+    async def hear(self, *reports: UpdateReport) -> None:
+        for report in reports:
+            topic = topics.reported(report.device_id, report.model)
+            await self.service.take(Message(topic, encode_report(report), retained=False))
+
+    def hinted(self, ring: str) -> int:
+        """The sequence that a ring was told of last; 0 where it never was."""
+        payload = self.broker.retained.get(topics.ring_desired(ring, MODEL))
+        return decode_hint(payload).sequence if payload else 0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    url = f"sqlite:///{tmp_path / 'fleet.sqlite'}"
+    engine = open_durable_engine(url)
+    migrate(engine)
+    engine.dispose()
+    return Bench(url)
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_ring_is_told_only_what_has_been_signed(bench: Bench) -> None:
+    bench.desk.start(a_plan(), ANNA)
+    bench.director.fault = "an online key is not here"
+    await bench.service.turn()
+    assert bench.hinted("canary") == 0
+    assert bench.messenger.problem == "ring canary waits for the director: an online key is not here"
+    bench.director.fault = ""
+    await bench.service.turn()
+    assert bench.hinted("canary") == bench.director.signed[CANARY].sequence
+    assert bench.messenger.problem == ""
+
+
+async def test_what_was_signed_before_a_crash_is_told_after_it(bench: Bench) -> None:
+    bench.desk.start(a_plan(), ANNA)
+    bench.broker.is_there = False
+    await bench.service.turn()
+    bench.restart()
+    bench.broker.is_there = True
+    await bench.service.turn()
+    assert bench.hinted("canary") == bench.director.signed[CANARY].sequence
+
+
+async def test_a_crash_between_signing_and_noting_it_signs_nothing_twice(bench: Bench) -> None:
+    bench.desk.start(a_plan(), ANNA)
+    bench.conductor.advance()
+    (order,) = bench.store.orders(unsigned=True)
+    assert order.assignment is not None
+    bench.director.assign_many({CANARY: order.assignment})
+    bench.restart()
+    await bench.service.turn()
+    assert bench.messenger.problem == "" and bench.store.orders(unsigned=True) == []
+
+
+async def test_a_broker_that_comes_back_empty_is_told_everything(bench: Bench) -> None:
+    bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    bench.broker.retained.clear()
+    await bench.service.turn()
+    assert bench.hinted("canary") == 0
+    await bench.messenger.hears_of_connection()
+    await bench.service.turn()
+    assert bench.hinted("canary") == bench.director.signed[CANARY].sequence
+
+
+async def test_a_rollout_goes_on_after_the_service_was_restarted(bench: Bench) -> None:
+    rollout = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    await bench.hear(committed("d1", rollout.id))
+    await bench.service.turn()
+    bench.restart()
+    bench.clock.advance(61)
+    await bench.service.turn()
+    assert f"rings/stable/{MODEL}.json" in bench.director.signed
+
+
+async def test_a_bad_bundle_is_taken_back_in_the_turn_that_hears_of_it(bench: Bench) -> None:
+    rollout = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    assert bench.director.signed[CANARY].arms[0].version == NEW.version
+    await bench.hear(*(broken(f"d{number}", rollout.id) for number in range(3)))
+    await bench.service.turn()
+    assert bench.director.signed[CANARY].arms[0].version == OLD.version
+    assert bench.hinted("canary") == bench.director.signed[CANARY].sequence
+    assert list(bench.director.signed) == [CANARY]
+
+
+async def test_a_ring_with_nothing_to_go_back_to_is_told_nothing_any_more(bench: Bench) -> None:
+    rollout = bench.desk.start(a_plan(fallbacks=()), ANNA)
+    await bench.service.turn()
+    bench.desk.give(Order.ABORT, rollout.id, ANNA)
+    await bench.service.turn()
+    assert bench.director.signed == {}
+
+
+async def test_reports_wait_while_the_store_is_not_set_up(tmp_path: Path) -> None:
+    bench = Bench(f"sqlite:///{tmp_path / 'later.sqlite'}")
+    await bench.hear(committed("d1", "r1"))
+    await bench.service.turn()
+    assert bench.service.statistics().waiting == 1
+    engine = open_durable_engine(bench.url)
+    migrate(engine)
+    engine.dispose()
+    await bench.service.turn()
+    assert [report.device_id for report in bench.store.load_reports()] == ["d1"]
+
+
+async def test_orders_of_people_are_carried_out(bench: Bench) -> None:
+    rollout = bench.desk.start(a_plan(needs_approval=True), ANNA)
+    await bench.service.turn()
+    assert bench.director.signed == {}
+    bench.desk.give(Order.APPROVE, rollout.id, Actor("ben", "operator"))
+    await bench.service.turn()
+    assert CANARY in bench.director.signed
+    assert bench.desk.give(Order.ABORT_KEEP, rollout.id, ANNA).state is RolloutState.ABORTED
+    await bench.service.turn()
+    assert bench.director.signed[CANARY].arms[0].version == NEW.version
