@@ -17,13 +17,16 @@ from cloud_service.compression.cli import add_model_commands
 from cloud_service.config import CloudSettings, load_cloud_settings
 from cloud_service.labels_cli import add_label_commands
 from cloud_service.processes import LIFELINE, USAGE_ERROR, Supervisor, hold_lifeline
+from cloud_service.registry.cli import add_registry_commands
+from cloud_service.rollout.cli import add_rollout_commands
 from shared import __version__
 from shared.errors import ConfigurationError, TandemError
 from shared.logs import set_up_logging
 from shared.tracing import traced
 
-ROLES = ("web", "gateway", "fleet")
-"""In the order in which they are stopped: first who shows, then who answers, last who counts."""
+ROLES = ("web", "gateway", "delivery", "rollout", "fleet")
+"""In the order in which they are stopped: first who shows, then who answers, last who counts. `delivery` is started
+where a repository is configured, `rollout` where its section is there."""
 
 _INTERRUPTED = 130
 _STOP_MARGIN_S = 10.0
@@ -55,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     add_gate_commands(commands)
     add_label_commands(commands)
     add_access_commands(commands)
+    add_registry_commands(commands)
+    add_rollout_commands(commands)
     return parser
 
 
@@ -73,7 +78,9 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_cloud_settings(options.config)
     stop_within_s = settings.gateway.drain_ms / 1e3 + _STOP_MARGIN_S
     if options.role is None:
-        return asyncio.run(_supervise(options.config, stop_within_s))
+        wanted = {"delivery": settings.delivery.repository, "rollout": settings.rollout}
+        roles = [role for role in ROLES if wanted.get(role, True)]
+        return asyncio.run(_supervise(roles, options.config, stop_within_s))
     if options.lifeline is not None:
         hold_lifeline(options.lifeline, stop_within_s)
     with traced(settings.tracing, f"tandem-{options.role}"):
@@ -81,14 +88,16 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _supervise(config: Path | None, stop_within_s: float) -> int:
-    return await Supervisor(ROLES, config, stop_within_s).run()
+async def _supervise(roles: Sequence[str], config: Path | None, stop_within_s: float) -> int:
+    return await Supervisor(roles, config, stop_within_s).run()
 
 
 def _runner(role: str) -> Callable[[CloudSettings], None]:
     """Each role's code is imported where it runs: a gateway needs no templates, a page no ONNX Runtime."""
     module, name = {
         "gateway": ("cloud_service.gateway.server", "run_gateway"),
+        "delivery": ("cloud_service.delivery.server", "run_delivery"),
+        "rollout": ("cloud_service.rollout.server", "run_rollout"),
         "fleet": ("cloud_service.fleet.server", "run_fleet"),
         "web": ("cloud_service.dashboard.server", "run_web"),
     }[role]

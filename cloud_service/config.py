@@ -34,6 +34,9 @@ class ServedModelSettings(Section):
 class GatewaySettings(Section):
     """The gRPC listener, its batcher and its limits. A remembered answer (`idempotency_entries`) takes about 1 kB.
 
+    Every `watch_bundles_ms` the models' folders are looked at: a bundle that was exchanged takes the running one's
+    place under traffic. 0: only when SIGHUP asks for it.
+
     `record_comparisons`: devices' answers beside the full model's, and labels that come back, go to the store, where
     `comparisons_kept_days` and `comparisons_kept_rows` bound each of both; at most `comparisons_queued` wait to be
     written.
@@ -46,6 +49,7 @@ class GatewaySettings(Section):
     tls: TlsSettings | None = None
     credentials: Path | None = None
     models: tuple[ServedModelSettings, ...] = ()
+    watch_bundles_ms: int = Field(2000, ge=0)
     max_batch: int = Field(16, ge=1, le=1024)
     max_queued: int = Field(1024, ge=1)
     max_message_bytes: int = Field(1 << 20, ge=1024)
@@ -121,10 +125,67 @@ class WebSettings(Section):
     login_attempt_every_ms: int = Field(12_000, ge=1)
 
 
+class DeliverySettings(Section):
+    """Gives devices the files in `repository`: in blocks over MQTT, and by HTTP on `host`:`port`. Without it, neither.
+
+    `publisher`: this one's id; with `password_file` it is its login at the broker too, so that each has its own. The
+    rates are of blocks over MQTT, `total_bytes_s` for all devices and `device_bytes_s` for each; at most
+    `waiting_ranges` wait, `device_waiting_ranges` of one device. HTTP answers to the tokens in `credentials`.
+    """
+
+    repository: Path | None = None
+    publisher: str = Field("tandem-publisher", pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    password_file: Path | None = None
+    total_bytes_s: int = Field(32 * 1024 * 1024, ge=1024)
+    device_bytes_s: int = Field(8 * 1024 * 1024, ge=1024)
+    block_bytes: int = Field(256 * 1024, ge=1024, le=256 * 1024)
+    waiting_ranges: int = Field(100_000, ge=1)
+    device_waiting_ranges: int = Field(1024, ge=1)
+    host: str = "127.0.0.1"
+    port: int = Field(8092, ge=0, le=65535)
+    tls: TlsSettings | None = None
+    credentials: Path | None = None
+    http_connections: int = Field(1000, ge=1)
+
+
 class StorageSettings(Section):
     """Where telemetry is kept: an SQLAlchemy URL; by default an SQLite file in `data_dir`."""
 
     url: str | None = None
+
+
+class RegistrySettings(Section):
+    """Where releases lie and how long signatures hold. `url`: a bucket, s3://name/folder; by default the folder
+    `repository` in `data_dir`. `keys`: the folder of key files, by default `keys` in `data_dir`.
+
+    At most `live_releases` and `live_gates` of a model are listed at once, and `device_assignments` devices have an
+    assignment of their own, so that metadata stays small. The timestamp is signed anew every `resign_every_minutes`.
+    `kept_hours`: what nothing names any more is still there for so long, for devices that are about to fetch it.
+    """
+
+    url: str | None = None
+    keys: Path | None = None
+    live_releases: int = Field(6, ge=2, le=100)
+    live_gates: int = Field(8, ge=2, le=100)
+    device_assignments: int = Field(64, ge=0, le=10_000)
+    timestamp_hours: float = Field(24.0, gt=0)
+    resign_every_minutes: float = Field(240.0, gt=0)
+    snapshot_days: float = Field(7.0, gt=0)
+    director_days: float = Field(30.0, gt=0)
+    offline_days: float = Field(365.0, gt=0)
+    kept_hours: float = Field(24.0, ge=0)
+
+
+class RolloutSettings(Section):
+    """Takes new releases through the fleet; the section's being there turns it on. It needs the registry's online keys.
+
+    `client_id` is its name at the broker; with `password_file` it is its login there too. Devices' reports are written
+    and rollouts taken on every `interval_ms`.
+    """
+
+    client_id: str = Field("tandem-rollout", pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    password_file: Path | None = None
+    interval_ms: int = Field(1000, ge=50, le=60_000)
 
 
 class PrivacySettings(Section):
@@ -144,8 +205,11 @@ class CloudSettings(Settings):
     fleet: FleetSettings = FleetSettings()
     watch: WatchSettings = WatchSettings()
     web: WebSettings = WebSettings()
+    delivery: DeliverySettings = DeliverySettings()
     storage: StorageSettings = StorageSettings()
     privacy: PrivacySettings = PrivacySettings()
+    registry: RegistrySettings = RegistrySettings()
+    rollout: RolloutSettings | None = None
     tracing: TracingSettings | None = None
 
     @model_validator(mode="after")
@@ -161,6 +225,13 @@ class CloudSettings(Settings):
             ):
                 require_protected(name, host, tls=False, credentials=False)
             self._require_protected_page()
+            delivery = self.delivery
+            require_protected(
+                "delivery.host",
+                delivery.host,
+                tls=delivery.tls is not None,
+                credentials=delivery.credentials is not None,
+            )
             require_tls("broker.host", self.broker.host, "broker.ca_file", tls=self.broker.ca_file is not None)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
@@ -176,6 +247,17 @@ class CloudSettings(Settings):
     def storage_url(self) -> str:
         """The SQLAlchemy URL of the store."""
         return self.storage.url or f"sqlite:///{self.data_dir / 'fleet.sqlite'}"
+
+    def registry_place(self) -> Path | str:
+        """The repository's folder, or the URL of its bucket."""
+        return self.registry.url or self.data_dir / "repository"
+
+    def registry_keys(self) -> Path:
+        """The folder of the repository's keys."""
+        return self.registry.keys or self.data_dir / "keys"
+
+
+_DELIVERY_PATHS = ("repository", "password_file", "credentials")
 
 
 def load_cloud_settings(file: Path | None) -> CloudSettings:
@@ -202,6 +284,15 @@ def load_cloud_settings(file: Path | None) -> CloudSettings:
                 update={"models": models, "tls": tls_beside(gateway.tls), "credentials": beside(gateway.credentials)}
             ),
             "web": settings.web.model_copy(update={"tls": tls_beside(settings.web.tls)}),
+            "rollout": settings.rollout
+            and settings.rollout.model_copy(update={"password_file": beside(settings.rollout.password_file)}),
+            "registry": settings.registry.model_copy(update={"keys": beside(settings.registry.keys)}),
+            "delivery": settings.delivery.model_copy(
+                update={
+                    "tls": tls_beside(settings.delivery.tls),
+                    **{name: beside(getattr(settings.delivery, name)) for name in _DELIVERY_PATHS},
+                }
+            ),
             "fleet": settings.fleet.model_copy(
                 update={"edge_bundles": tuple(resolve_beside(file, path) for path in settings.fleet.edge_bundles)}
             ),

@@ -27,6 +27,8 @@ _RESTART = Backoff(first_s=0.5, longest_s=30.0)
 USAGE_ERROR = 2
 """The exit code of a process that cannot start as it is configured; see `cloud_service.cli.main`."""
 LIFELINE = "--lifeline"
+RELOADING_ROLE = "gateway"
+"""The one that SIGHUP does not end."""
 
 
 class Supervisor:
@@ -44,10 +46,12 @@ class Supervisor:
         """Start all, and return when all have been stopped by SIGTERM or SIGINT.
 
         A child that ends is started again with growing waits; one that says at its first start that it cannot run as
-        it is configured stops all. The exit code is 0, or that child's.
+        it is configured stops all. The exit code is 0, or that child's. SIGHUP goes on to the gateway, which looks for
+        new bundles.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         async with anyio.create_task_group() as keepers:
             for child in self._children:
                 keepers.start_soon(child.keep, self._give_up)
@@ -55,6 +59,10 @@ class Supervisor:
             for child in self._children:
                 await child.stop(self._stop_within_s)
         return self._exit_code
+
+    def _reload(self) -> None:
+        for child in self._children:
+            child.reload()
 
     def _give_up(self, code: int) -> None:
         self._exit_code = code
@@ -92,6 +100,10 @@ class _Child:
             with anyio.move_on_after(delay_s):
                 await self._told_to_stop.wait()
         self._ended.set()
+
+    def reload(self) -> None:
+        if self._role == RELOADING_ROLE:
+            self._signal(signal.SIGHUP)
 
     async def stop(self, within_s: float) -> None:
         self._told_to_stop.set()

@@ -8,10 +8,12 @@ All on one event loop, so there are no locks. Pure: the clock comes in.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
 from types import TracebackType
+from typing import NamedTuple
 
-from edge_agent.judgements import Judgements, JudgementsSnapshot
+from edge_agent.judgements import Judgements, JudgementsSnapshot, judgements_added
 from shared.clock import Clock
 from shared.errors import CloudTimedOut, DeadlineExpired
 from shared.gate import Gate
@@ -19,6 +21,14 @@ from shared.histogram import HistogramRecorder
 from shared.types import LatencyHistogram, Outcome, Reason, RequestCounters
 
 ACCEPTED_OUTCOMES = (Outcome.EDGE, Outcome.CLOUD, Outcome.DEGRADED, Outcome.FAILED)
+
+
+class Series(NamedTuple):
+    """What is counted together; with the device and its boot, the fleet's name for it."""
+
+    model: str
+    version: str
+    variant: str
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,32 @@ class LedgerSnapshot:
     judgements: JudgementsSnapshot = field(default_factory=JudgementsSnapshot)
 
 
+def added(snapshots: Sequence[LedgerSnapshot]) -> LedgerSnapshot:
+    """The counts of several ledgers (at least one) together; steps and score bins are the last one's."""
+    if len(snapshots) == 1:
+        return snapshots[0]
+    reasons: Counter[str] = Counter()
+    for snapshot in snapshots:
+        reasons.update(snapshot.reasons)
+    rows = [astuple(snapshot.counters) for snapshot in snapshots]
+    return LedgerSnapshot(
+        RequestCounters(*(sum(column) for column in zip(*rows, strict=True))),
+        {
+            outcome: _histograms_added([snapshot.latency_by_outcome[outcome] for snapshot in snapshots])
+            for outcome in snapshots[-1].latency_by_outcome
+        },
+        dict(reasons),
+        judgements_added([snapshot.judgements for snapshot in snapshots]),
+    )
+
+
+def _histograms_added(histograms: Sequence[LatencyHistogram]) -> LatencyHistogram:
+    counts = zip(*(histogram.counts for histogram in histograms), strict=True)
+    return LatencyHistogram(tuple(map(sum, counts)), sum(histogram.sum_ms for histogram in histograms))
+
+
 class Ledger:
-    """One model's counts since the agent started. `judgements`: what was found out about its answers."""
+    """The counts of one model under one gate. `judgements`: what was found out about its answers."""
 
     def __init__(self, clock: Clock, gate: Gate | None = None) -> None:
         self.judgements = Judgements(gate)

@@ -6,12 +6,14 @@ import logging
 import random
 import signal
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 
 from edge_agent.accounting import Ledger
 from edge_agent.admission import Admission
@@ -25,10 +27,11 @@ from edge_agent.gate_control import GateControl
 from edge_agent.http_api import HttpApi
 from edge_agent.http_server import HttpServer
 from edge_agent.labelling import LabelDesk, LabelForwarder
+from edge_agent.lanes import Lane
 from edge_agent.loading import load_models
 from edge_agent.metrics import MetricsPage, StateHealth
 from edge_agent.model import EdgeModel
-from edge_agent.pipeline import Lane, Pipeline
+from edge_agent.pipeline import Pipeline
 from edge_agent.reporting import Reporter
 from edge_agent.state.answers import UnsavedAnswers
 from edge_agent.state.file import open_state
@@ -37,6 +40,9 @@ from edge_agent.telemetry import Telemetry
 from shared.backoff import Backoff
 from shared.clock import Clock, SystemClock
 from shared.errors import TandemError
+
+if TYPE_CHECKING:
+    from edge_agent.updating import DeviceUpdates, InstalledModels
 
 _log = logging.getLogger(__name__)
 _FAREWELL_TIMEOUT_S = 2.0
@@ -47,11 +53,15 @@ _LONGEST_LOAD_S = 600.0
 
 @asynccontextmanager
 async def open_pipeline(
-    settings: AgentSettings, clock: Clock, memory: UnsavedAnswers | None = None
+    settings: AgentSettings,
+    clock: Clock,
+    memory: UnsavedAnswers | None = None,
+    load: Callable[[], tuple[EdgeModel, ...]] | None = None,
 ) -> AsyncIterator[Pipeline]:
     """The pipeline that `settings` describe, with its models loaded; closed on leaving.
 
-    With a `memory` for its answers it also audits them, as an agent does that serves.
+    With a `memory` for its answers it also audits them, as an agent does that serves. `load` gives the models where
+    they are not the bundles that `settings` name; it blocks.
 
     Raises:
         BundleError, EngineError, ConfigurationError: a model or a credential cannot be used.
@@ -59,7 +69,8 @@ async def open_pipeline(
     pool = ComputePool(settings.workers, clock)
     async with AsyncExitStack() as closing:
         closing.callback(pool.close)
-        loaded = await pool.run(lambda: load_models(settings.models), clock.monotonic_s() + _LONGEST_LOAD_S)
+        load = load or partial(load_models, settings.models)
+        loaded = await pool.run(load, clock.monotonic_s() + _LONGEST_LOAD_S)
         lanes = [_lane(model, settings, clock) for model in loaded.value]
         escalator = None
         if settings.cloud:
@@ -116,21 +127,32 @@ class Agent:
 
     async def _serve(self, server: HttpServer, began_s: float) -> None:
         memory = UnsavedAnswers(_MOST_UNSAVED_ANSWERS)
-        async with open_pipeline(self._settings, self._clock, memory) as pipeline:
+        installed = await self._installed()
+        async with open_pipeline(
+            self._settings, self._clock, memory, installed.load if installed else None
+        ) as pipeline:
             reporter = self._reporter(pipeline)
             async with self._open_keeper(reporter, memory, pipeline) as keeper:
                 telemetry = self._telemetry(reporter, keeper, pipeline)
                 self._api.open(pipeline, _metrics_page(pipeline, keeper, telemetry), self._desk(pipeline, keeper))
                 _log_readiness(pipeline, server, self._clock.monotonic_s() - began_s)
+                updates = None
+                if installed:
+                    await to_thread.run_sync(installed.ready)
+                    updates = self._updates(installed, pipeline, reporter, keeper, telemetry)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(keeper.run, self._clock)
                     if self._settings.cloud:
                         tasks.start_soon(self._forward_labels, self._settings.cloud, keeper)
                     if telemetry:
                         tasks.start_soon(telemetry.run)
+                    if updates:
+                        tasks.start_soon(updates.run)
                     await self._stop_requested.wait()
                     await self._stop(server, pipeline, telemetry)
                     tasks.cancel_scope.cancel()
+                if installed:
+                    await to_thread.run_sync(installed.stop)
         _log.info("stopped")
 
     async def _stop(self, server: HttpServer, pipeline: Pipeline, telemetry: Telemetry | None) -> None:
@@ -154,10 +176,10 @@ class Agent:
             file = await thread.run(
                 lambda: open_state(path, reporter.boot_id, settings.labels.remembered_answers, self._clock.unix_s())
             )
-            for name, payload in (await thread.run(lambda: file.policies(settings.ring))).items():
-                if name in pipeline.lanes:
-                    pipeline.lanes[name].control.hear(payload)
             async with StateKeeper(file, thread, reporter, memory) as keeper:
+                for name, lane in pipeline.lanes.items():
+                    for payload in keeper.policies(name):
+                        lane.control.hear(payload)
                 yield keeper
         finally:
             thread.close()
@@ -175,6 +197,40 @@ class Agent:
         settings = self._settings
         link = partial(_link_state, pipeline)
         return Reporter(settings.device_id, uuid.uuid4().hex, settings.ring, pipeline.lanes, link, self._clock)
+
+    async def _installed(self) -> InstalledModels | None:
+        """What to load, where the device takes updates. Their packages are only imported then."""
+        if self._settings.update is None:
+            return None
+        from edge_agent.updating import InstalledModels
+
+        return await to_thread.run_sync(InstalledModels, self._settings)
+
+    def _updates(
+        self,
+        installed: InstalledModels,
+        pipeline: Pipeline,
+        reporter: Reporter,
+        keeper: StateKeeper,
+        telemetry: Telemetry | None,
+    ) -> DeviceUpdates:
+        from edge_agent.update.host import PipelineHost
+        from edge_agent.updating import DeviceUpdates
+
+        async def follow(lane: Lane) -> None:
+            if telemetry:
+                await telemetry.follow(lane)
+
+        host = PipelineHost(
+            pipeline,
+            installed.threads,
+            partial(_control, self._settings),
+            self._clock,
+            policies=keeper.policies,
+            follow=follow,
+            releases=installed.releases,
+        )
+        return DeviceUpdates(self._settings, installed, host, reporter.boot_id, telemetry, self._clock)
 
     async def _obey_signals(self, server: HttpServer) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -196,8 +252,11 @@ def state_path(settings: AgentSettings) -> Path:
 
 
 def _lane(model: EdgeModel, settings: AgentSettings, clock: Clock) -> Lane:
-    ledger = Ledger(clock, model.bundle.gate)
-    return Lane(model, ledger, GateControl(model, settings.audit.share, settings.budget))
+    return Lane(model, Ledger(clock, model.bundle.gate), _control(settings, model))
+
+
+def _control(settings: AgentSettings, model: EdgeModel) -> GateControl:
+    return GateControl(model, settings.audit.share, settings.budget)
 
 
 def _metrics_page(pipeline: Pipeline, keeper: StateKeeper, telemetry: Telemetry | None) -> MetricsPage:

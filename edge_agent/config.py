@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -108,6 +109,26 @@ class BudgetSettings(Section):
     loosest: dict[Risk, float] = Field(default_factory=dict)
 
 
+class UpdateSettings(Section):
+    """How the device takes new bundles. `root_file`: the fleet's root metadata, which the device trusts from the start.
+
+    Files come in blocks over the broker, or from `url` over HTTP. `hardware`: the kind of device, by default what the
+    machine says. The repository is looked at every `interval_ms`, give or take half, and within `hint_spread_ms` of a
+    hint. An update leaves `reserved_disk_bytes` free and takes no more than `most_disk_bytes` in all.
+    """
+
+    root_file: Path
+    transport: Literal["mqtt", "http"] = "mqtt"
+    url: str | None = None
+    ca_file: Path | None = None
+    token_file: Path | None = None
+    hardware: str = Field("", max_length=64)
+    interval_ms: int = Field(300_000, ge=1000)
+    hint_spread_ms: int = Field(1000, ge=0)
+    reserved_disk_bytes: int = Field(64 << 20, ge=0)
+    most_disk_bytes: int | None = Field(None, ge=1)
+
+
 class AgentSettings(Settings):
     """The whole file. Without [cloud] the device answers all by itself; without [broker] it reports nothing.
 
@@ -128,6 +149,7 @@ class AgentSettings(Settings):
     state: StateSettings = StateSettings()
     labels: LabelSettings = LabelSettings()
     budget: BudgetSettings = BudgetSettings()
+    update: UpdateSettings | None = None
     tracing: TracingSettings | None = None
 
     @field_validator("device_id", "ring")
@@ -170,5 +192,13 @@ def load_agent_settings(file: Path | None) -> AgentSettings:
     broker = settings.broker and settings.broker.model_copy(
         update={"password_file": beside(settings.broker.password_file), "ca_file": beside(settings.broker.ca_file)}
     )
+    update = settings.update and settings.update.model_copy(
+        update={
+            "root_file": resolve_beside(file, settings.update.root_file),
+            "ca_file": beside(settings.update.ca_file),
+            "token_file": beside(settings.update.token_file),
+        }
+    )
     state = settings.state.model_copy(update={"data_dir": resolve_beside(file, settings.state.data_dir)})
-    return settings.model_copy(update={"models": models, "cloud": cloud, "broker": broker, "state": state})
+    resolved = {"models": models, "cloud": cloud, "broker": broker, "state": state, "update": update}
+    return settings.model_copy(update=resolved)

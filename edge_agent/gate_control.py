@@ -50,6 +50,11 @@ class GateControl:
         """The policy in force as it came, to be kept over a restart; None where there is none."""
         return self._payload
 
+    @property
+    def gate_digest(self) -> str:
+        """Of the gate that is under orders; "" where the bundle brings none."""
+        return self._model.gate_digest
+
     def hear(self, payload: bytes) -> None:
         """Obey the policy in `payload`, or refuse it and say why in the report.
 

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 
 from edge_agent.accounting import LedgerSnapshot
-from edge_agent.pipeline import Lane
+from edge_agent.lanes import Lane
 from shared.gate import Gate
 from shared.types import StepCounts
 

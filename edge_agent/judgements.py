@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 
 from shared.gate import Gate
 from shared.types import OTHER_LABELS, AuditCounts, LabelCounts, StepCounts
@@ -23,6 +23,23 @@ class JudgementsSnapshot:
     label_steps: tuple[StepCounts, ...] = ()
     labels: dict[str, LabelCounts] = field(default_factory=dict)
     score_counts: tuple[int, ...] = ()
+
+
+def judgements_added(snapshots: Sequence[JudgementsSnapshot]) -> JudgementsSnapshot:
+    """The counts of several (at least one) together. Steps and score bins speak of one gate: the last one's."""
+    audits = [astuple(snapshot.audits) for snapshot in snapshots]
+    labels: dict[str, LabelCounts] = {}
+    for snapshot in snapshots:
+        for label, counts in snapshot.labels.items():
+            before = labels.get(label)
+            labels[label] = _labels_added(before, counts) if before else counts
+    last = snapshots[-1]
+    sums = AuditCounts(*(sum(column) for column in zip(*audits, strict=True)))
+    return JudgementsSnapshot(sums, last.audit_steps, last.label_steps, labels, last.score_counts)
+
+
+def _labels_added(one: LabelCounts, other: LabelCounts) -> LabelCounts:
+    return LabelCounts(*(getattr(one, each.name) + getattr(other, each.name) for each in fields(LabelCounts)))
 
 
 class Judgements:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 
 from edge_agent.answers import Json
-from edge_agent.pipeline import Lane
+from edge_agent.lanes import Lanes
 from edge_agent.state.answers import RememberedAnswer
 from edge_agent.state.file import LabelledAnswer
 from edge_agent.state.keeper import StateKeeper
@@ -80,7 +80,7 @@ class LabelReceipt:
 class LabelDesk:
     """Takes true labels in. The first one told for a request stands."""
 
-    def __init__(self, lanes: Mapping[str, Lane], keeper: StateKeeper, *, tells_cloud: bool, max_waiting: int) -> None:
+    def __init__(self, lanes: Lanes, keeper: StateKeeper, *, tells_cloud: bool, max_waiting: int) -> None:
         self._lanes = lanes
         self._keeper = keeper
         self._tells_cloud = tells_cloud
@@ -114,13 +114,10 @@ class LabelDesk:
         return LabelReceipt(found.answer, claim.label, is_new=True)
 
     def _count(self, answer: RememberedAnswer, label: str) -> None:
-        """Only answers that the present gate kept speak of it; another's are for the cloud alone."""
-        lane = self._lanes.get(answer.model)
-        if lane is None or not answer.kept:
-            return
-        present = (lane.model.identity.version, lane.model.gate_digest)
-        if present == (answer.model_version, answer.gate_digest):
-            lane.ledger.judgements.labelled(answer.label, answer.gate_score, is_wrong=answer.label != label)
+        """Only answers that a version's last gate kept speak of it; another gate's are for the cloud alone."""
+        judgements = self._lanes.judgements_of(answer.model, answer.model_version, answer.gate_digest)
+        if judgements is not None and answer.kept:
+            judgements.labelled(answer.label, answer.gate_score, is_wrong=answer.label != label)
 
 
 class LabelForwarder:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.config import ModelSettings
+from edge_agent.engine import Engine
 from edge_agent.engine.onnxruntime_engine import OnnxRuntimeEngine
 from edge_agent.model import EdgeModel
-from shared.bundle import read_bundle
+from shared.bundle import Bundle, read_bundle
 from shared.errors import ConfigurationError
 from shared.text import TextEncoder
 
@@ -20,10 +21,27 @@ def load_model(folder: Path, threads: int = 1, variant: str = "") -> EdgeModel:
         BundleError: the bundle cannot be used.
         EngineError: ONNX Runtime cannot load it or run it.
     """
-    bundle = read_bundle(folder)
-    model = EdgeModel(bundle, TextEncoder.of(bundle), OnnxRuntimeEngine(bundle, threads), variant)
+    return load_bundle(read_bundle(folder), threads, variant)
+
+
+def load_bundle(bundle: Bundle, threads: int = 1, variant: str = "") -> EdgeModel:
+    """Load and warm up a verified bundle; blocks.
+
+    Raises:
+        BundleError, EngineError: see `load_model`.
+    """
+    model = EdgeModel(bundle, TextEncoder.of(bundle), load_engine(bundle, threads), variant)
     model.warm_up()
     return model
+
+
+def load_engine(bundle: Bundle, threads: int = 1) -> Engine:
+    """What runs a verified bundle's graph on this device; blocks.
+
+    Raises:
+        BundleError, EngineError: see `load_model`.
+    """
+    return OnnxRuntimeEngine(bundle, threads)
 
 
 def load_models(settings: Sequence[ModelSettings]) -> tuple[EdgeModel, ...]:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from edge_agent.accounting import LedgerSnapshot
 from edge_agent.escalation.breaker import BreakerState
 from edge_agent.gate_metrics import gate_metrics, judgement_metrics
-from edge_agent.pipeline import Lane
+from edge_agent.lanes import Lanes
 from shared.histogram import BOUNDS_MS
 from shared.types import LatencyHistogram
 
@@ -40,7 +40,7 @@ class MetricsPage(Collector):
 
     def __init__(
         self,
-        lanes: Mapping[str, Lane],
+        lanes: Lanes,
         breaker_state: Callable[[], BreakerState | None],
         broker_connected: Callable[[], bool | None],
         state_health: Callable[[], StateHealth] | None = None,
@@ -59,12 +59,15 @@ class MetricsPage(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of this moment."""
-        snapshots = {name: lane.ledger.snapshot() for name, lane in self._lanes.items()}
+        snapshots = self._lanes.totals()
         yield from _requests(snapshots)
         yield from _escalations(snapshots)
         yield _durations(snapshots)
         yield from judgement_metrics(snapshots)
         yield self._models()
+        yield CounterMetricFamily(
+            "tandem_model_swaps", "Times that a model took another's place under traffic.", self._lanes.exchanges
+        )
         yield from gate_metrics(self._lanes)
         yield from self._links()
         yield from self._state()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from shared.gate import Gate, GateDecision, GateKeeper, Score, probabilities
 from shared.gate_policy import GateOrder
 from shared.text import TextEncoder
 from shared.types import LabelScore, ModelIdentity, Reason
+
+_AT_ONCE = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class EdgeModel:
         self.labels = bundle.manifest.labels
         self.variant = variant
         self._encoder = encoder
-        self._engine = engine
+        self._engine: Engine = engine
+        self.kind = f"{self.identity.name} {self.identity.version}"
+        """Names its computations, which take about as long each time."""
         self.gate_digest = bundle.gate.digest if bundle.gate else ""
         self._keepers = _Keepers(_keeper_of(bundle.gate))
 
@@ -66,6 +71,19 @@ class EdgeModel:
     def engine_description(self) -> str:
         """What computes."""
         return self._engine.description
+
+    @property
+    def is_unloaded(self) -> bool:
+        """Whether it cannot answer, its engine being freed."""
+        return isinstance(self._engine, _Unloaded)
+
+    def reload(self, engine: Engine) -> None:
+        """Answer again, with `engine`."""
+        self._engine = engine
+
+    def unload(self) -> None:
+        """Free the engine; a computation under way ends first, and whoever asks later gets an EngineError."""
+        self._engine = _Unloaded()
 
     def obey(self, order: GateOrder) -> None:
         """Keep the gate as ordered from the next text on.
@@ -109,15 +127,16 @@ class EdgeModel:
         for item in self.bundle.golden.items[:1]:
             self.predict(self.encode(item.text), 1)
 
-    def check_golden_set(self) -> None:
-        """Answer the bundle's golden set on this device.
+    def check_golden_set(self, pace: AbstractContextManager[None] = _AT_ONCE) -> None:
+        """Answer the bundle's golden set on this device; each answer is computed within `pace`.
 
         Raises:
             EngineError: an answer is not the one that the bundle promises, or the engine failed.
         """
         golden = self.bundle.golden
         for item in golden.items:
-            logits = self._engine.predict(self._encoder.encode(item.text))
+            with pace:
+                logits = self._engine.predict(self._encoder.encode(item.text))
             chances = probabilities(logits[np.newaxis, :], 1.0)[0]
             best = _best(self.labels, chances, 1)[0]
             if best.label != item.label or abs(best.score - item.probability) > golden.tolerance:
@@ -125,6 +144,17 @@ class EdgeModel:
                     f"golden text {item.text!r} gave {best.label} {best.score:.4f}, "
                     f"the bundle promises {item.label} {item.probability:.4f} ± {golden.tolerance:g}"
                 )
+
+
+class _Unloaded:
+    """Stands in for the engine of a model that was unloaded."""
+
+    @property
+    def description(self) -> str:
+        return "unloaded"
+
+    def predict(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        raise EngineError("the model is unloaded")
 
 
 class _EscalateAll:

@@ -5,33 +5,34 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.accounting import Ledger, RequestTicket
+from edge_agent.accounting import RequestTicket
 from edge_agent.admission import Admission
 from edge_agent.answers import InferenceAnswer, InferenceRequest, Timings, refusal_of
 from edge_agent.auditing import Auditor
 from edge_agent.compute import Computed, ComputePool
 from edge_agent.escalation.escalator import EscalationResult, Escalator
-from edge_agent.gate_control import GateControl
-from edge_agent.model import EdgeModel, EdgePrediction
+from edge_agent.lanes import Lane, Lanes
+from edge_agent.model import EdgePrediction
 from edge_agent.state.answers import RememberedAnswer, UnsavedAnswers
 from shared.clock import Clock
-from shared.errors import TandemError, UnknownModel
+from shared.errors import DeadlineExpired, TandemError, UnknownModel
 from shared.types import EscalationRequest, Outcome, Priority, Reason, RequestedRoute
 
 _NOT_ASKED = EscalationResult(None)
 
 
-@dataclass(frozen=True)
-class Lane:
-    """One model with its ledger, and what its gate obeys."""
+class Shadow(Protocol):
+    """Who answers a share of a model's requests too, for nobody to see."""
 
-    model: EdgeModel
-    ledger: Ledger
-    control: GateControl
+    def offer(self, text: str, prediction: EdgePrediction, compute_ms: float) -> None:
+        """`text` was answered so, the engine taking `compute_ms`. Returns at once and never fails."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ class Pipeline:
         auditor: Auditor | None = None,
         memory: UnsavedAnswers | None = None,
     ) -> None:
-        self.lanes = {lane.model.identity.name: lane for lane in lanes}
+        self.lanes = Lanes(lanes)
+        self.shadows: dict[str, Shadow] = {}
         self.escalator = escalator
         self.admission = admission
-        self._first = next(iter(self.lanes.values()))
         self._pool = pool
         self._clock = clock
         self._default_deadline_ms = default_deadline_ms
@@ -93,37 +94,35 @@ class Pipeline:
             UnknownModel, InputError, Overloaded, NotReady: not accepted, and counted as rejected.
             DeadlineExpired, EngineError: accepted, and counted as failed.
         """
-        job = self._admit(request)
+        arrived_s = self._clock.monotonic_s()
+        if pause := self.lanes.paused(request.model or self.lanes.first.model.identity.name):
+            await self._wait_for_end(pause, request, arrived_s)
+        job = self._admit(request, arrived_s)
         with self.admission, job.lane.ledger.accept(job.arrived_s) as ticket:
-            model = job.lane.model
-            computed = await self._pool.run(
-                lambda: model.predict(job.token_ids, request.top_k), job.deadline_s, model.identity.name
-            )
+            computed = await self._compute(job)
             self.admission.observe(computed.compute_ms)
             prediction = computed.value
             ticket.predicted(prediction.label, prediction.decision.score, wanted=not prediction.decision.keep)
             ending = await self._keep_or_escalate(job, prediction, ticket)
             ticket.settle(ending.outcome, ending.reason)
             answer = self._answer_of(job, computed, ending)
-        self._follow_up(job, prediction, ending)
+        self._follow_up(job, computed, ending)
         return answer
 
     def reject_unreadable(self, model: str | None = None) -> None:
         """Count a request that could not be read; one that names no model here counts with the first's."""
-        self.lanes.get(model or "", self._first).ledger.reject(Reason.BAD_INPUT)
+        self.lanes.get(model or "", self.lanes.first).ledger.reject(Reason.BAD_INPUT)
 
-    def _admit(self, request: InferenceRequest) -> _Job:
-        arrived_s = self._clock.monotonic_s()
-        lane = self.lanes.get(request.model or self._first.model.identity.name)
+    def _admit(self, request: InferenceRequest, arrived_s: float) -> _Job:
+        lane = self.lanes.get(request.model or self.lanes.first.model.identity.name)
         try:
             if lane is None:
                 raise UnknownModel(f"model {request.model!r} is not here; there is {', '.join(self.lanes)}")
             self.admission.check()
             token_ids = lane.model.encode(request.text)
         except TandemError as error:
-            (lane or self._first).ledger.reject(refusal_of(error).reason)
+            (lane or self.lanes.first).ledger.reject(refusal_of(error).reason)
             raise
-        deadline_ms = request.deadline_ms or self._default_deadline_ms
         return _Job(
             request=request,
             request_id=request.request_id or uuid.uuid4().hex,
@@ -131,8 +130,37 @@ class Pipeline:
             token_ids=token_ids,
             arrived_s=arrived_s,
             encoded_s=self._clock.monotonic_s(),
-            deadline_s=arrived_s + deadline_ms / 1e3,
+            deadline_s=self._deadline_s(request, arrived_s),
         )
+
+    def _deadline_s(self, request: InferenceRequest, arrived_s: float) -> float:
+        return arrived_s + (request.deadline_ms or self._default_deadline_ms) / 1e3
+
+    async def _wait_for_end(self, pause: anyio.Event, request: InferenceRequest, arrived_s: float) -> None:
+        """While a model is exchanged on a device with room for one. Takes a place, so that as many wait as may."""
+        lane = self.lanes[request.model or self.lanes.first.model.identity.name]
+        try:
+            self.admission.check()
+        except TandemError as error:
+            lane.ledger.reject(refusal_of(error).reason)
+            raise
+        left_s = self._deadline_s(request, arrived_s) - self._clock.monotonic_s()
+        with self.admission, anyio.move_on_after(left_s):
+            await pause.wait()
+            return
+        with lane.ledger.accept(arrived_s):
+            raise DeadlineExpired("the deadline passed while the model was being exchanged")
+
+    async def _compute(self, job: _Job) -> Computed[EdgePrediction]:
+        """Counted on its way, so that who wants to unload the model knows when nobody needs it any more."""
+        model, name = job.lane.model, job.lane.model.identity.name
+        self.lanes.begin_computing(name)
+        try:
+            return await self._pool.run(
+                lambda: model.predict(job.token_ids, job.request.top_k), job.deadline_s, model.kind
+            )
+        finally:
+            self.lanes.end_computing(name)
 
     async def _keep_or_escalate(self, job: _Job, prediction: EdgePrediction, ticket: RequestTicket) -> _Ending:
         route, decision, budget = job.request.route, prediction.decision, job.lane.control.budget
@@ -157,9 +185,11 @@ class Pipeline:
             return _Ending(Outcome.DEGRADED, result.refusal, result)
         return _Ending(Outcome.CLOUD, why, result)
 
-    def _follow_up(self, job: _Job, prediction: EdgePrediction, ending: _Ending) -> None:
-        kept = ending.reason is Reason.CONFIDENT
+    def _follow_up(self, job: _Job, computed: Computed[EdgePrediction], ending: _Ending) -> None:
+        kept, prediction = ending.reason is Reason.CONFIDENT, computed.value
         lane = job.lane
+        if shadow := self.shadows.get(lane.model.identity.name):
+            shadow.offer(job.request.text, prediction, computed.compute_ms)
         if self._memory is not None:
             identity, decision = lane.model.identity, prediction.decision
             self._memory.remember(

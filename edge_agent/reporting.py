@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from edge_agent.accounting import LedgerSnapshot
 from edge_agent.escalation.breaker import BreakerState
-from edge_agent.pipeline import Lane
+from edge_agent.lanes import Lanes, SeriesWord
+from edge_agent.state.file import PolicyKey
 from shared import __version__
 from shared.clock import Clock
 from shared.codec import encode_presence, encode_telemetry
@@ -22,35 +22,31 @@ class Reporter:
         device_id: str,
         boot_id: str,
         ring: str,
-        lanes: Mapping[str, Lane],
+        lanes: Lanes,
         link_state: Callable[[], BreakerState | None],
         clock: Clock,
     ) -> None:
         self.device_id = device_id
         self.boot_id = boot_id
-        self._ring = ring
-        self._lanes = lanes
+        self.ring = ring
+        self.lanes = lanes
         self._link_state = link_state
         self._clock = clock
         self._began_s = clock.monotonic_s()
         self._sequence = 0
 
-    def snapshots(self) -> dict[str, LedgerSnapshot]:
-        """Every model's counts of this moment."""
-        return {name: lane.ledger.snapshot() for name, lane in self._lanes.items()}
-
     def payloads(self) -> dict[str, bytes]:
-        """Every model's telemetry of this moment."""
-        return {name: self.telemetry(name, snapshot) for name, snapshot in self.snapshots().items()}
+        """Every active model's telemetry of this moment."""
+        return {word.series.model: self.telemetry(word) for word in self.lanes.words() if word.is_current}
 
-    def policies(self) -> dict[tuple[str, str], bytes]:
-        """The policies in force, by ring and model, as they came."""
-        payloads = {(self._ring, name): lane.control.payload for name, lane in self._lanes.items()}
-        return {key: payload for key, payload in payloads.items() if payload is not None}
+    def policies(self) -> dict[PolicyKey, bytes]:
+        """The policies in force, by ring, model and gate, as they came."""
+        controls = {(self.ring, name, lane.model.gate_digest): lane.control for name, lane in self.lanes.items()}
+        return {key: control.payload for key, control in controls.items() if control.payload is not None}
 
-    def telemetry(self, model: str, snapshot: LedgerSnapshot) -> bytes:
-        """The payload that tells of `snapshot`."""
-        lane, state = self._lanes[model], self._link_state()
+    def telemetry(self, word: SeriesWord) -> bytes:
+        """The payload that tells of a series."""
+        state, snapshot = self._link_state(), word.snapshot
         judgements = snapshot.judgements
         self._sequence += 1
         return encode_telemetry(
@@ -60,14 +56,14 @@ class Reporter:
                 sequence=self._sequence,
                 sent_at_unix_ms=self._unix_ms(),
                 uptime_ms=round((self._clock.monotonic_s() - self._began_s) * 1e3),
-                model=lane.model.identity,
-                variant=lane.model.variant,
+                model=word.identity,
+                variant=word.series.variant,
                 counters=snapshot.counters,
                 latency_by_outcome=snapshot.latency_by_outcome,
                 reasons=snapshot.reasons,
-                gate=lane.control.report(),
+                gate=word.gate,
                 cloud_link=state.value if state else "none",
-                ring=self._ring,
+                ring=self.ring,
                 audits=judgements.audits,
                 audit_steps=judgements.audit_steps,
                 label_steps=judgements.label_steps,
@@ -79,7 +75,7 @@ class Reporter:
 
     def presence(self, *, online: bool) -> bytes:
         """The payload that says whether the device is there."""
-        return encode_presence(Presence(self.device_id, self.boot_id, online, self._unix_ms(), __version__, self._ring))
+        return encode_presence(Presence(self.device_id, self.boot_id, online, self._unix_ms(), __version__, self.ring))
 
     def _unix_ms(self) -> int:
         return round(self._clock.unix_s() * 1e3)

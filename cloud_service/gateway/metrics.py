@@ -26,6 +26,7 @@ class GatewayMetrics:
         self.cpu_s = self._counter("tandem_backend_cpu_seconds", "CPU time of the computing threads", "model")
         self.queued = self._gauge("tandem_gateway_queued", "Requests waiting", "model")
         self.models = self._gauge("tandem_gateway_model_info", "1 a model", "model", "version", "digest", "provider")
+        self.swaps = self._counter("tandem_gateway_model_swaps", "Models exchanged under traffic", "model", "result")
         self.recording = RecordingMetrics(self.registry)
         self.queue_ms = self._histogram("tandem_gateway_queue_ms", "From arrival in the line to compute", _QUEUE_MS)
         self.batch_size = self._histogram("tandem_backend_batch_size", "Requests a batch", _BATCH_SIZES)
@@ -33,9 +34,17 @@ class GatewayMetrics:
     def serve(self, identity: ModelIdentity, provider: str, queued: Callable[[], float]) -> ModelMetrics:
         """Begin to count for a model; its counters show zero from now on. `queued` says how many wait."""
         self.models.labels(identity.name, identity.version, identity.digest, provider).set(1)
+        for result in ("swapped", "failed"):
+            self.swaps.labels(identity.name, result)
         self.queued.labels(identity.name).set_function(queued)
         self.replayed.labels(identity.name)
         return ModelMetrics(self, identity.name)
+
+    def swapped(self, before: ModelIdentity, provider_before: str, identity: ModelIdentity, provider: str) -> None:
+        """One model has taken another's place."""
+        self.models.remove(before.name, before.version, before.digest, provider_before)
+        self.models.labels(identity.name, identity.version, identity.digest, provider).set(1)
+        self.swaps.labels(identity.name, "swapped").inc()
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)

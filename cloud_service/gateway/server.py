@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from cloud_service.config import CloudSettings, GatewaySettings
 from cloud_service.event_loop import run_on_event_loop
 from cloud_service.gateway.authentication import Authenticator, TokenAuthenticator, TrustedLoopback
+from cloud_service.gateway.bundle_watch import BundleWatch
 from cloud_service.gateway.inference import InferenceDesk, ServedModel
 from cloud_service.gateway.metrics import GatewayMetrics, RecordingMetrics
 from cloud_service.gateway.recording import NoRecorder, RecordingLimits, StoreRecorder
@@ -28,7 +29,8 @@ from cloud_service.status_page import StatusPage
 from cloud_service.storage.case_store import CaseStore
 from cloud_service.storage.transactions import open_durable_engine
 from shared.clock import Clock, SystemClock
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, UnknownModel
+from shared.types import ModelIdentity
 
 _log = logging.getLogger(__name__)
 _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -106,6 +108,26 @@ class Gateway:
         if self._recorder:
             await asyncio.to_thread(self._recorder.stop)
 
+    def swap(self, model: FullModel) -> None:
+        """From the next request on `model` answers in place of the one of its name.
+
+        Requests that wait or are being computed end on the model that they came to, which is then freed.
+
+        Raises:
+            UnknownModel: none of its name is served.
+        """
+        before = self._served.get(model.identity.name)
+        if before is None:
+            raise UnknownModel(f"model {model.identity.name!r} is not served here, so there is nothing to exchange")
+        before.batcher.swap(model.backend)
+        self._served[model.identity.name] = ServedModel(model, before.batcher)
+        old = before.model
+        self.metrics.swapped(old.identity, old.backend.provider, model.identity, model.backend.provider)
+
+    def served(self, name: str) -> ModelIdentity:
+        """Which model answers under `name`."""
+        return self._served[name].model.identity
+
     def _serve(self, model: FullModel, clock: Clock) -> ServedModel:
         observer = self.metrics.serve(model.identity, model.backend.provider, lambda: batcher.statistics().queued)
         batcher = Batcher(
@@ -125,6 +147,7 @@ def run_gateway(settings: CloudSettings) -> None:
     Raises:
         ConfigurationError, BundleError, EngineError: it cannot start; the text says why.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to look at again
     if not settings.gateway.models:
         raise ConfigurationError("gateway.models is empty: name at least one full model's bundle")
     models = [load_model(model) for model in settings.gateway.models]
@@ -132,7 +155,7 @@ def run_gateway(settings: CloudSettings) -> None:
     run_on_event_loop(_serve_until_stopped(settings, models))
 
 
-async def _serve_until_stopped(configured: CloudSettings, models: Sequence[FullModel]) -> None:
+async def _serve_until_stopped(configured: CloudSettings, models: list[FullModel]) -> None:
     settings, clock = configured.gateway, SystemClock()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,6 +167,10 @@ async def _serve_until_stopped(configured: CloudSettings, models: Sequence[FullM
         settings.metrics_host, settings.metrics_port, gateway.metrics.registry, lambda: gateway.is_serving
     )
     page.start()
+    names = [model.identity.name for model in models]
+    watch = BundleWatch(gateway, settings.models, names, clock, settings.watch_bundles_ms / 1e3)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.look_now)
+    watching = asyncio.create_task(watch.run())
     try:
         await gateway.start()
         _log.info(
@@ -154,10 +181,13 @@ async def _serve_until_stopped(configured: CloudSettings, models: Sequence[FullM
             page.port,
             ", ".join(f"{m.identity.name} {m.identity.version} ({m.backend.provider})" for m in models),
         )
+        models.clear()  # what is swapped out must be freed
         await stopped.wait()
         _log.info("gateway draining")
     finally:
+        watching.cancel()
         await gateway.stop()
+        watch.close()
         page.stop()
     _log.info("gateway stopped")
 

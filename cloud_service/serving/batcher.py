@@ -68,6 +68,9 @@ class BatcherStatistics:
 
 @dataclass(frozen=True)
 class _Work:
+    """`backend` is the one that was there when the request came: its token ids are that model's."""
+
+    backend: Backend
     token_ids: NDArray[np.int64]
     result: asyncio.Future[BatchedLogits]
 
@@ -95,7 +98,10 @@ class _Computed:
 
 
 class Batcher:
-    """Made and used on one event loop; the backend computes in a named thread of its own."""
+    """Made and used on one event loop; the backend computes in a named thread of its own.
+
+    The backend can be swapped under traffic: what waits in the line then is still computed by the one before.
+    """
 
     def __init__(
         self, name: str, backend: Backend, clock: Clock, observer: BatchObserver, *, max_batch: int, max_queued: int
@@ -121,7 +127,7 @@ class Batcher:
             Overloaded: the line is full; says when it will have moved.
             NotReady: the batcher was closed.
         """
-        work = _Work(token_ids, self._loop.create_future())
+        work = _Work(self._backend, token_ids, self._loop.create_future())
         with self._arrival:
             if self._closed:
                 raise NotReady("the service is shutting down")
@@ -132,6 +138,10 @@ class Batcher:
             waiting = self._line.enter(work, len(token_ids), priority, now_s, deadline_s)
             self._arrival.notify()
         return Ticket(work.result, waiting)
+
+    def swap(self, backend: Backend) -> None:
+        """What is submitted from now on is computed by `backend`."""
+        self._backend = backend
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Take a request out of the line; False where it is being computed or has been, and its result still comes."""
@@ -180,18 +190,20 @@ class Batcher:
 
     def _compute(self, members: _Members) -> _Computed:
         began_s = self._clock.monotonic_s()
-        wall_s, cpu_s = time.perf_counter(), self._engine_cpu_s()
-        rows = self._rows([waiting.item.token_ids for waiting in members])
-        report = BatchReport(len(members), time.perf_counter() - wall_s, self._engine_cpu_s() - cpu_s)
-        return _Computed(members, rows, began_s, report)
+        wall_s, cpu_s = time.perf_counter(), 0.0
+        rows: dict[int, _Row] = {}
+        for backend, group in _by_backend(members):
+            before_s = time.thread_time() + backend.worker_cpu_s()
+            computed = self._rows(backend, [waiting.item.token_ids for waiting in group])
+            cpu_s += time.thread_time() + backend.worker_cpu_s() - before_s
+            rows.update((waiting.number, row) for waiting, row in zip(group, computed, strict=True))
+        report = BatchReport(len(members), time.perf_counter() - wall_s, cpu_s)
+        return _Computed(members, [rows[waiting.number] for waiting in members], began_s, report)
 
-    def _engine_cpu_s(self) -> float:
-        return time.thread_time() + self._backend.worker_cpu_s()
-
-    def _rows(self, batch: list[NDArray[np.int64]]) -> list[_Row]:
+    def _rows(self, backend: Backend, batch: list[NDArray[np.int64]]) -> list[_Row]:
         """Logits for each text; where the batch fails, each is tried alone, so that one bad text fails alone."""
         try:
-            logits = self._backend.run(batch)
+            logits = backend.run(batch)
             if len(logits) != len(batch):
                 raise EngineError(f"the model gave {len(logits)} rows for {len(batch)} texts")
             return list(logits)
@@ -199,7 +211,7 @@ class Batcher:
             _log.error("a batch of %d failed: %r", len(batch), error)
             if len(batch) == 1:
                 return [error if isinstance(error, EngineError) else EngineError(f"the model failed: {error}")]
-            return [row for token_ids in batch for row in self._rows([token_ids])]
+            return [row for token_ids in batch for row in self._rows(backend, [token_ids])]
 
     def _tell_loop(self, listener: Callable[[_T], None], news: _T) -> None:
         try:
@@ -224,6 +236,17 @@ class Batcher:
     def _expire(self, expired: _Members) -> None:
         self._observer.expired(len(expired))
         _fail(expired, DeadlineExpired, "the deadline passed before the model could run")
+
+
+def _by_backend(members: _Members) -> list[tuple[Backend, _Members]]:
+    """A batch is of one backend, unless it was gathered around a swap."""
+    first = members[0].item.backend
+    if all(waiting.item.backend is first for waiting in members):
+        return [(first, members)]
+    groups: dict[int, list[Waiting[_Work]]] = {}
+    for waiting in members:
+        groups.setdefault(id(waiting.item.backend), []).append(waiting)
+    return [(group[0].item.backend, tuple(group)) for group in groups.values()]
 
 
 def _fail(members: _Members, kind: type[Exception], problem: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from shared.bundle import Bundle, read_bundle
 from shared.errors import EngineError
 from shared.text import TextEncoder
 from shared.types import LabelScore, ModelIdentity
+
+_AT_ONCE = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,15 @@ class FullModel:
         best = np.argsort(-chances, kind="stable")[:count].tolist()
         return tuple(LabelScore(self.labels[index], float(chances[index]) / total) for index in best)
 
-    def check_golden_set(self, bundle: Bundle) -> None:
-        """Answer the bundle's golden set.
+    def check_golden_set(self, bundle: Bundle, pace: AbstractContextManager[None] = _AT_ONCE) -> None:
+        """Answer the bundle's golden set; each answer is computed within `pace`.
 
         Raises:
             EngineError: an answer is not the one that the bundle promises.
         """
         for item in bundle.golden.items:
-            best = self.top(self.backend.run([self.encoder.encode(item.text)])[0], 1)[0]
+            with pace:
+                best = self.top(self.backend.run([self.encoder.encode(item.text)])[0], 1)[0]
             if best.label != item.label or abs(best.score - item.probability) > bundle.golden.tolerance:
                 raise EngineError(
                     f"{bundle.path}: golden text {item.text!r} gave {best.label} {best.score:.4f}, "
@@ -70,7 +74,16 @@ def load_model(settings: ServedModelSettings) -> FullModel:
         BundleError: the bundle is not what its manifest says.
         EngineError: no provider runs it, or its golden answers come out otherwise.
     """
-    bundle = read_bundle(settings.bundle)
-    model = FullModel.of(bundle, OnnxRuntimeBackend(bundle, settings.threads))
-    model.check_golden_set(bundle)
+    return load_bundle(read_bundle(settings.bundle), settings.threads)
+
+
+def load_bundle(bundle: Bundle, threads: int = 0, pace: AbstractContextManager[None] = _AT_ONCE) -> FullModel:
+    """Load a verified bundle, and let it answer its golden set, each answer within `pace`.
+
+    Raises:
+        EngineError: no provider runs it, or its golden answers come out otherwise.
+        BundleGraphMismatch: its inputs and outputs are not those that the manifest names.
+    """
+    model = FullModel.of(bundle, OnnxRuntimeBackend(bundle, threads))
+    model.check_golden_set(bundle, pace)
     return model

@@ -1,8 +1,8 @@
 """The one adapter for the device's SQLite file. Blocking; used by one thread at a time.
 
-words     the newest telemetry of each boot and model, of this boot and the few before
+words     the newest telemetry of each series (boot, model, version, variant), of this boot and the few before
 answers   the device's answers, with the true labels that came back and whether the cloud still waits for them
-policies  the policy that each model's gate obeys, or obeyed last in another ring
+policies  the policy that each gate obeys or obeyed last, of the newest few gates of a ring and model
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from shared.errors import StorageError
 from shared.topics import LAST_WORD_SLOTS
 
 _log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
+_GATES_REMEMBERED = 8
 _BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 CREATE TABLE words (
@@ -31,18 +32,34 @@ CREATE TABLE answers (
     kept INTEGER NOT NULL, answered_at_unix_ms INTEGER NOT NULL, true_label TEXT, waits INTEGER NOT NULL DEFAULT 0,
     UNIQUE (request_id, model));
 CREATE INDEX answers_waiting ON answers (id) WHERE waits = 1;
-CREATE TABLE policies (ring TEXT NOT NULL, model TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (ring, model));
 """
+_POLICIES = """
+CREATE TABLE policies (
+    id INTEGER PRIMARY KEY, ring TEXT NOT NULL, model TEXT NOT NULL, gate_digest TEXT NOT NULL, payload BLOB NOT NULL,
+    UNIQUE (ring, model, gate_digest));
+"""
+_FROM_FORMAT_1 = """
+INSERT INTO policies (ring, model, gate_digest, payload) SELECT ring, model, '', payload FROM policies_1;
+DROP TABLE policies_1;
+"""
+_STEPS = {
+    0: _SCHEMA + _POLICIES,
+    1: "ALTER TABLE policies RENAME TO policies_1;" + _POLICIES + _FROM_FORMAT_1,
+}
+"""What brings a file of an older format to the present one."""
 _ANSWER = "model, request_id, model_version, gate_digest, label, confidence, gate_score, kept, answered_at_unix_ms"
 
 
-PolicyKey = tuple[str, str]
-"""Ring and model."""
+PolicyKey = tuple[str, str, str]
+"""Ring, model and the gate's digest."""
+
+WordKey = tuple[str, int]
+"""Model, and the series' place in the order in which they began (see `WordPlaces`)."""
 
 
 @dataclass(frozen=True)
 class LastWord:
-    """The newest telemetry that was saved of a boot that has ended; `slot` is its place at the broker."""
+    """The newest telemetry that was saved of a series that has ended; `slot` is its place at the broker."""
 
     model: str
     slot: int
@@ -59,9 +76,13 @@ class LabelledAnswer:
 
 @dataclass(frozen=True)
 class Changes:
-    """What one transaction writes. `true_labels` from model and request id to the label and whether the cloud waits."""
+    """What one transaction writes. `true_labels` from model and request id to the label and whether the cloud waits.
 
-    words: Mapping[str, bytes] = field(default_factory=dict)
+    `left`: words that lie at another place from now on.
+    """
+
+    words: Mapping[WordKey, bytes] = field(default_factory=dict)
+    left: Sequence[WordKey] = ()
     answers: Sequence[RememberedAnswer] = ()
     true_labels: Mapping[AnswerKey, tuple[str, bool]] = field(default_factory=dict)
     policies: Mapping[PolicyKey, bytes] = field(default_factory=dict)
@@ -69,7 +90,7 @@ class Changes:
     @property
     def is_nothing(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.words or self.answers or self.true_labels or self.policies)
+        return not (self.words or self.left or self.answers or self.true_labels or self.policies)
 
 
 class UnusableState(StorageError):
@@ -99,11 +120,9 @@ class StateFile:
         try:
             with _translated(path):
                 self._prepare(path)
-                newest: int | None = self._connection.execute("SELECT max(ordinal) FROM words").fetchone()[0]
         except StorageError:
             self._connection.close()
             raise
-        self._ordinal = (newest or 0) + 1
         self._path = path
 
     @property
@@ -115,28 +134,40 @@ class StateFile:
         """Give the file back."""
         self._connection.close()
 
+    def newest_places(self) -> dict[str, int]:
+        """The place of each model's newest series.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        with _translated(self._path):
+            return dict(self._connection.execute("SELECT model, max(ordinal) FROM words GROUP BY model").fetchall())
+
     def last_words(self) -> list[LastWord]:
-        """The last words of the boots before this one, oldest first.
+        """The last words of each model's newest series before this boot, oldest first.
 
         Raises:
             StorageError: they cannot be read.
         """
         with _translated(self._path):
             rows = self._connection.execute(
-                "SELECT model, ordinal, payload FROM words WHERE ordinal >= ? AND ordinal < ? ORDER BY ordinal",
-                (self._ordinal - LAST_WORD_SLOTS, self._ordinal),
+                "SELECT model, ordinal, payload FROM words AS word WHERE boot_id != ? AND ordinal >"
+                " (SELECT max(ordinal) FROM words AS other WHERE other.model = word.model) - ? ORDER BY ordinal",
+                (self._boot_id, LAST_WORD_SLOTS),
             )
             return [LastWord(model, ordinal % LAST_WORD_SLOTS, payload) for model, ordinal, payload in rows]
 
-    def policies(self, ring: str) -> dict[str, bytes]:
-        """The policies that were obeyed last in `ring`, by model. Another ring's say nothing here.
+    def policies(self, ring: str) -> dict[PolicyKey, bytes]:
+        """The policies that were obeyed in `ring`, by gate, oldest first. Another ring's say nothing here.
 
         Raises:
             StorageError: they cannot be read.
         """
         with _translated(self._path):
-            rows = self._connection.execute("SELECT model, payload FROM policies WHERE ring = ?", (ring,))
-            return dict(rows.fetchall())
+            rows = self._connection.execute(
+                "SELECT ring, model, gate_digest, payload FROM policies WHERE ring = ? ORDER BY id", (ring,)
+            )
+            return {(ring, model, digest): payload for ring, model, digest, payload in rows}
 
     def find(self, request_id: str, model: str | None) -> list[LabelledAnswer]:
         """The answers to a request, of one model or (None) of all.
@@ -182,11 +213,10 @@ class StateFile:
         """
         with _translated(self._path), self._transaction():
             execute, execute_many = self._connection.execute, self._connection.executemany
-            for model, payload in changes.words.items():
-                execute(
-                    "INSERT OR REPLACE INTO words VALUES (?, ?, ?, ?)", (self._ordinal, self._boot_id, model, payload)
-                )
-            execute("DELETE FROM words WHERE ordinal < ?", (self._ordinal - LAST_WORD_SLOTS,))
+            execute_many("DELETE FROM words WHERE model = ? AND ordinal = ?", changes.left)
+            for (model, ordinal), payload in changes.words.items():
+                execute("INSERT OR REPLACE INTO words VALUES (?, ?, ?, ?)", (ordinal, self._boot_id, model, payload))
+                execute("DELETE FROM words WHERE model = ? AND ordinal < ?", (model, ordinal - LAST_WORD_SLOTS))
             execute_many(
                 f"INSERT OR IGNORE INTO answers ({_ANSWER}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 [_row(answer) for answer in changes.answers],
@@ -200,10 +230,16 @@ class StateFile:
                 "DELETE FROM answers WHERE waits = 0 AND id <= (SELECT max(id) FROM answers) - ?",
                 (self._remembered_answers,),
             )
-            execute_many(
-                "INSERT OR REPLACE INTO policies VALUES (?, ?, ?)",
-                [(*key, payload) for key, payload in changes.policies.items()],
-            )
+            for key, payload in changes.policies.items():
+                execute(
+                    "INSERT OR REPLACE INTO policies (ring, model, gate_digest, payload) VALUES (?, ?, ?, ?)",
+                    (*key, payload),
+                )
+                execute(
+                    "DELETE FROM policies WHERE ring = ? AND model = ? AND id NOT IN (SELECT id FROM policies"
+                    " WHERE ring = ? AND model = ? ORDER BY id DESC LIMIT ?)",
+                    (*key[:2], *key[:2], _GATES_REMEMBERED),
+                )
 
     def taken(self, keys: Sequence[AnswerKey]) -> None:
         """The cloud has taken the true labels of these answers.
@@ -224,7 +260,7 @@ class StateFile:
         if (verdict := execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise UnusableState(f"{path} is damaged: {verdict}")
         if found < FORMAT:
-            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            self._connection.executescript(f"BEGIN; {_STEPS[found]} PRAGMA user_version = {FORMAT}; COMMIT;")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

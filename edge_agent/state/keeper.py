@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,10 +12,12 @@ from typing import TypeVar
 
 import anyio
 
-from edge_agent.accounting import LedgerSnapshot
+from edge_agent.accounting import LedgerSnapshot, Series
+from edge_agent.lanes import SeriesWord
 from edge_agent.reporting import Reporter
 from edge_agent.state.answers import AnswerKey, RememberedAnswer, UnsavedAnswers
-from edge_agent.state.file import Changes, LabelledAnswer, LastWord, PolicyKey, StateFile
+from edge_agent.state.file import Changes, LabelledAnswer, LastWord, PolicyKey, StateFile, WordKey
+from edge_agent.state.places import WordPlaces
 from shared.clock import Clock
 from shared.errors import StorageError
 
@@ -59,13 +61,16 @@ class StateKeeper:
         self._reporter = reporter
         self._answers = answers
         self._true_labels: dict[AnswerKey, _Told] = {}
-        self._saved: dict[str, LedgerSnapshot] = reporter.snapshots()
+        self._saved: dict[Series, LedgerSnapshot] = {word.series: word.snapshot for word in reporter.lanes.words()}
         self._saved_policies: dict[PolicyKey, bytes] = {}
+        self._places = WordPlaces({})
+        self._counting: dict[str, Series] = {}
+        self._earlier_words: tuple[LastWord, ...] = ()
+        self._ended_words: dict[Series, LastWord] = {}
         self._waiting = 0
         self._label_came = anyio.Event()
         self._one_writer = anyio.Lock()
         self._is_failing = False
-        self.last_words: tuple[LastWord, ...] = ()
 
     async def __aenter__(self) -> StateKeeper:
         """Read what earlier boots left.
@@ -73,7 +78,9 @@ class StateKeeper:
         Raises:
             StorageError: it cannot be read.
         """
-        self.last_words = tuple(await self._thread.run(self._file.last_words))
+        self._earlier_words = tuple(await self._thread.run(self._file.last_words))
+        self._places = WordPlaces(await self._thread.run(self._file.newest_places))
+        self._saved_policies = await self._thread.run(lambda: self._file.policies(self._reporter.ring))
         self._waiting = await self._thread.run(self._file.count_waiting)
         return self
 
@@ -90,6 +97,16 @@ class StateKeeper:
         return self._is_failing or self._file.is_in_memory
 
     @property
+    def last_words(self) -> tuple[LastWord, ...]:
+        """What was said last of series that have ended, of earlier boots and of this one; of one slot the newest."""
+        words = (*self._earlier_words, *self._ended_words.values())
+        return tuple({(word.model, word.slot): word for word in words}.values())
+
+    def policies(self, model: str) -> list[bytes]:
+        """The policies that are known for the model's gates in this ring, as they came, oldest first."""
+        return [payload for (_, name, _), payload in self._saved_policies.items() if name == model]
+
+    @property
     def waiting_labels(self) -> int:
         """How many true labels the cloud has not taken yet."""
         return self._waiting
@@ -101,23 +118,53 @@ class StateKeeper:
             await self.save()
 
     async def save(self) -> dict[str, bytes]:
-        """Write what has changed, and return every model's newest telemetry.
+        """Write what has changed, and return every active model's newest telemetry.
 
         What was published is therefore never newer than what was written, unless the file cannot be written.
         """
-        snapshots = self._reporter.snapshots()
-        payloads = {name: self._reporter.telemetry(name, snapshot) for name, snapshot in snapshots.items()}
+        words = self._reporter.lanes.words()
+        changed = [word for word in words if self._has_changed(word)]
+        news = [word for word in words if word.is_current or word in changed or word.series not in self._ended_words]
+        told = {word.series: self._reporter.telemetry(word) for word in news}
+        keys, left = self._places_of(changed)
+        self._end(words, told)
         policies = self._reporter.policies()
         changes = Changes(
-            words={name: payloads[name] for name, snapshot in snapshots.items() if snapshot != self._saved[name]},
+            words={keys[series]: told[series] for series in keys},
+            left=left,
             answers=(*self._answers.all(), *(told.answer for told in self._true_labels.values())),
             true_labels={key: (told.label, told.waits) for key, told in self._true_labels.items()},
             policies={key: word for key, word in policies.items() if self._saved_policies.get(key) != word},
         )
         if not changes.is_nothing and await self._write(changes):
-            self._saved.update({name: snapshots[name] for name in changes.words})
+            self._saved.update({word.series: word.snapshot for word in changed})
             self._saved_policies.update(changes.policies)
-        return payloads
+        return {word.series.model: told[word.series] for word in words if word.is_current}
+
+    def _has_changed(self, word: SeriesWord) -> bool:
+        saved, snapshot = self._saved.get(word.series), word.snapshot
+        if saved is None:
+            return snapshot.counters.received > 0 or bool(snapshot.judgements.labels)
+        return snapshot != saved
+
+    def _places_of(self, changed: Sequence[SeriesWord]) -> tuple[dict[Series, WordKey], list[WordKey]]:
+        """Where each changed word goes, and which places are left."""
+        keys: dict[Series, WordKey] = {}
+        left: list[WordKey] = []
+        for word in changed:
+            series, place = word.series, self._places.place(word.series)
+            if place is None or (word.is_current and self._counting.get(series.model) != series):
+                self._counting[series.model] = series
+                place, before = self._places.begin(series)
+                left += [(series.model, before)] if before is not None else []
+            keys[series] = (series.model, place)
+        return keys, left
+
+    def _end(self, words: Sequence[SeriesWord], told: Mapping[Series, bytes]) -> None:
+        """Remember what is to be said of the series that have ended."""
+        slots = self._places.repeated(word.series for word in words if not word.is_current)
+        payloads = {series: word.payload for series, word in self._ended_words.items()} | dict(told)
+        self._ended_words = {series: LastWord(series.model, slot, payloads[series]) for series, slot in slots.items()}
 
     async def find(self, request_id: str, model: str | None) -> list[LabelledAnswer]:
         """The remembered answers to a request, of one model or (None) of all, with the labels that came back.

@@ -19,8 +19,9 @@ from edge_agent.engine import Engine
 from edge_agent.escalation.breaker import CircuitBreaker
 from edge_agent.escalation.escalator import CloudClient, Escalator
 from edge_agent.gate_control import GateControl
+from edge_agent.lanes import Lane
 from edge_agent.model import EdgeModel
-from edge_agent.pipeline import Lane, Pipeline
+from edge_agent.pipeline import Pipeline
 from edge_agent.reporting import Reporter
 from edge_agent.state.answers import UnsavedAnswers
 from edge_agent.state.file import StateFile

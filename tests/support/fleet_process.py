@@ -21,7 +21,9 @@ from cloud_service.storage.fleet_reader import FleetReader
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 _READY = {
+    "delivery": re.compile(r"delivery ready on (\S+)"),
     "fleet": re.compile(r"fleet service ready, metrics on (\S+)"),
+    "rollout": re.compile(r"(rollout) service ready"),
     "web": re.compile(r"operator's page ready on https?://(\S+)/"),
 }
 

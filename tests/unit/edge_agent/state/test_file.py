@@ -9,9 +9,11 @@ from edge_agent.state.answers import RememberedAnswer, UnsavedAnswers
 from edge_agent.state.file import Changes, LastWord, StateFile, describe_state, open_state
 from shared.errors import StorageError
 
+GATE = "d" * 64
+
 
 def answer(number: int, *, model: str = "tiny", label: str = "card") -> RememberedAnswer:
-    return RememberedAnswer(f"r{number}", model, "1.0.0", "d" * 64, label, 0.99, 0.98, True, 1_800_000_000_000 + number)
+    return RememberedAnswer(f"r{number}", model, "1.0.0", GATE, label, 0.99, 0.98, True, 1_800_000_000_000 + number)
 
 
 def opened(folder: Path, boot_id: str, remembered: int = 100) -> StateFile:
@@ -21,8 +23,8 @@ def opened(folder: Path, boot_id: str, remembered: int = 100) -> StateFile:
 def test_the_words_of_the_few_boots_before_come_back_in_order_and_in_slots_of_their_own(tmp_path: Path) -> None:
     for number in range(1, 8):
         file = opened(tmp_path, f"b{number}")
-        file.write(Changes(words={"tiny": f"old word of {number}".encode()}))
-        file.write(Changes(words={"tiny": f"word of {number}".encode()}))
+        file.write(Changes(words={("tiny", number): f"old word of {number}".encode()}))
+        file.write(Changes(words={("tiny", number): f"word of {number}".encode()}))
         file.close()
     file = opened(tmp_path, "b8")
     assert file.last_words() == [LastWord("tiny", n % 4, f"word of {n}".encode()) for n in (4, 5, 6, 7)]
@@ -31,7 +33,7 @@ def test_the_words_of_the_few_boots_before_come_back_in_order_and_in_slots_of_th
 
 def test_boots_that_counted_nothing_push_nobodys_words_out(tmp_path: Path) -> None:
     file = opened(tmp_path, "b1")
-    file.write(Changes(words={"tiny": b"counted"}))
+    file.write(Changes(words={("tiny", 1): b"counted"}))
     file.close()
     for number in range(2, 20):
         opened(tmp_path, f"b{number}").close()
@@ -69,7 +71,7 @@ def test_only_the_newest_answers_are_remembered_and_those_whose_label_waits(tmp_
     assert [len(file.find(f"r{number}", None)) for number in (29, 30, 39)] == [0, 1, 1]
     assert [each.true_label for each in file.waiting(100)] == ["cash"]
     file.taken([("tiny", "r1")])
-    file.write(Changes(policies={("default", "tiny"): b"p"}))
+    file.write(Changes(policies={("default", "tiny", GATE): b"p"}))
     assert file.count_waiting() == 0 and file.find("r1", None) == []
     file.close()
 
@@ -79,7 +81,7 @@ def test_what_fails_on_the_way_is_not_written_at_all(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "state" / "d1.sqlite") as other:
         other.execute("CREATE TRIGGER no_policies BEFORE INSERT ON policies BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(StorageError, match="no"):
-        file.write(Changes(answers=[answer(1)], policies={("default", "tiny"): b"p"}))
+        file.write(Changes(answers=[answer(1)], policies={("default", "tiny", GATE): b"p"}))
     assert file.find("r1", None) == [] and file.policies("default") == {}
     file.write(Changes(answers=[answer(1)]))
     assert len(file.find("r1", None)) == 1
@@ -107,18 +109,19 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_a_new_one_begun(
     assert callable(harm)
     harm(path)
     file = open_state(path, "b1", 100, now_unix_s=1_800_000_000.0)
-    file.write(Changes(policies={("default", "tiny"): b"p"}))
+    file.write(Changes(policies={("default", "tiny", GATE): b"p"}))
     file.close()
     assert (tmp_path / "d1.sqlite.unusable-1800000000").exists()
     assert "was set aside as" in caplog.text and str(path) in caplog.text
-    assert StateFile(path, "b2", 100).policies("default") == {"tiny": b"p"}
+    assert StateFile(path, "b2", 100).policies("default") == {("default", "tiny", GATE): b"p"}
 
 
 def test_a_policy_is_kept_for_the_ring_in_which_it_was_obeyed(tmp_path: Path) -> None:
     file = opened(tmp_path, "b1")
-    file.write(Changes(policies={("default", "tiny"): b"p"}))
-    file.write(Changes(policies={("early", "tiny"): b"q"}))
-    assert (file.policies("default"), file.policies("early")) == ({"tiny": b"p"}, {"tiny": b"q"})
+    file.write(Changes(policies={("default", "tiny", GATE): b"p"}))
+    file.write(Changes(policies={("early", "tiny", GATE): b"q"}))
+    assert file.policies("default") == {("default", "tiny", GATE): b"p"}
+    assert file.policies("early") == {("early", "tiny", GATE): b"q"}
     assert file.policies("late") == {}
     file.close()
 
@@ -127,7 +130,7 @@ def test_what_lies_in_the_write_ahead_log_is_set_aside_with_the_file(tmp_path: P
     path = tmp_path / "d1.sqlite"
     StateFile(path, "b1", 100).close()
     killed = sqlite3.connect(path)
-    killed.execute("INSERT INTO policies VALUES ('default', 'tiny', x'01')")
+    killed.execute("INSERT INTO policies VALUES (1, 'default', 'tiny', '', x'01')")
     killed.execute("PRAGMA user_version = 99")
     killed.commit()
     for ending in ("", "-wal"):
@@ -144,14 +147,14 @@ def test_what_lies_in_the_write_ahead_log_is_set_aside_with_the_file(tmp_path: P
 def test_a_file_that_cannot_be_opened_now_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "d1.sqlite"
     file = StateFile(path, "b1", 100)
-    file.write(Changes(policies={("default", "tiny"): b"p"}))
+    file.write(Changes(policies={("default", "tiny", GATE): b"p"}))
     file.close()
     (tmp_path / "d1.sqlite-wal").mkdir()
     file = open_state(path, "b2", 100, now_unix_s=5.0)
     assert file.is_in_memory and file.policies("default") == {} and "in memory alone" in caplog.text
     file.close()
     (tmp_path / "d1.sqlite-wal").rmdir()
-    assert StateFile(path, "b3", 100).policies("default") == {"tiny": b"p"}
+    assert StateFile(path, "b3", 100).policies("default") == {("default", "tiny", GATE): b"p"}
 
 
 def test_where_there_can_be_no_file_the_state_is_kept_in_memory(
@@ -159,8 +162,8 @@ def test_where_there_can_be_no_file_the_state_is_kept_in_memory(
 ) -> None:
     (tmp_path / "not a folder").write_text("")
     file = open_state(tmp_path / "not a folder" / "d1.sqlite", "b1", 100, now_unix_s=0.0)
-    file.write(Changes(policies={("default", "tiny"): b"p"}))
-    assert file.policies("default") == {"tiny": b"p"} and "in memory alone" in caplog.text
+    file.write(Changes(policies={("default", "tiny", GATE): b"p"}))
+    assert file.policies("default") == {("default", "tiny", GATE): b"p"} and "in memory alone" in caplog.text
     file.close()
 
 
@@ -185,3 +188,39 @@ def test_unsaved_answers_are_bounded_and_the_first_to_an_id_stands() -> None:
     assert [each.label for each in unsaved.find("r4", "tiny")] == ["card"]
     unsaved.written(unsaved.all()[:2])
     assert unsaved.find("r2", None) == () and len(unsaved.find("r4", None)) == 1
+
+
+def test_a_file_of_the_format_before_keeps_its_policies(tmp_path: Path) -> None:
+    path = tmp_path / "d1.sqlite"
+    StateFile(path, "b1", 100).close()
+    old = sqlite3.connect(path)
+    old.executescript(
+        "DROP TABLE policies;"
+        "CREATE TABLE policies (ring TEXT NOT NULL, model TEXT NOT NULL, payload BLOB NOT NULL,"
+        " PRIMARY KEY (ring, model));"
+        "INSERT INTO policies VALUES ('default', 'tiny', x'01'); PRAGMA user_version = 1;"
+    )
+    old.close()
+    file = StateFile(path, "b2", 100)
+    assert file.policies("default") == {("default", "tiny", ""): b"\x01"}
+    file.write(Changes(policies={("default", "tiny", GATE): b"p"}))
+    assert list(file.policies("default").values()) == [b"\x01", b"p"]
+    file.close()
+
+
+def test_the_policies_of_the_newest_few_gates_are_kept(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    for number in range(12):
+        file.write(Changes(policies={("default", "tiny", f"gate{number}"): b"p"}))
+    assert [gate for _, _, gate in file.policies("default")] == [f"gate{number}" for number in range(4, 12)]
+    file.close()
+
+
+def test_a_series_that_moves_leaves_its_place(tmp_path: Path) -> None:
+    file = opened(tmp_path, "b1")
+    file.write(Changes(words={("tiny", 1): b"one", ("tiny", 2): b"two", ("other", 5): b"five"}))
+    file.write(Changes(words={("tiny", 3): b"one again"}, left=[("tiny", 1)]))
+    assert file.newest_places() == {"tiny": 3, "other": 5} and file.last_words() == []
+    file.close()
+    words = {(word.model, word.payload) for word in opened(tmp_path, "b2").last_words()}
+    assert words == {("tiny", b"two"), ("tiny", b"one again"), ("other", b"five")}

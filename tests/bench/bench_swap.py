@@ -1,0 +1,159 @@
+"""A model is swapped every few seconds under half and full load, on a device and in the cloud, at the demo's size.
+
+`--minutes` says how long each of the four runs takes (the default is short), `--every-s` how often a swap begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import grpc.aio
+import psutil
+
+from edge_agent.agent import open_pipeline
+from edge_agent.answers import InferenceRequest
+from edge_agent.config import AgentSettings, ModelSettings
+from edge_agent.gate_control import GateControl
+from edge_agent.update.host import PipelineHost
+from shared.bundle import read_bundle
+from shared.clock import SystemClock
+from shared.types import RequestedRoute
+from shared.update.report import InstalledRelease
+from tests.bench.bench_gateway import FULL_BUNDLE, questions
+from tests.bench.report import Figure, finish
+from tests.bench.swap_load import Asking, Seen, another_version, capacity_per_s
+from tests.support.agent_process import ROOT
+from tests.support.gateway_parts import question, stub_of
+from tests.support.gateway_process import GatewayProcess, write_cloud_config
+
+EDGE_BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "banking77-edge"
+_SWAP_TIMEOUT_S = 60.0
+Swap = Callable[[int], Awaitable[None]]
+
+
+async def measured(
+    ask: Callable[[], Awaitable[object]], swap: Swap, per_s: float | None, seconds: float, every_s: float, pid: int
+) -> Seen:
+    """One run: swap number 0, 1, 2 ... under load until `seconds` are over."""
+    seen, process = Seen(), psutil.Process(pid)
+    async with Asking(ask, seen, per_s):
+        until_s = time.perf_counter() + seconds
+        for number in itertools.count():
+            await asyncio.sleep(every_s)
+            began_s = time.perf_counter()
+            if began_s >= until_s:
+                break
+            await swap(number)
+            seen.swaps.append((began_s, time.perf_counter()))
+            seen.memory_bytes.append(process.memory_info().rss)
+    return seen
+
+
+async def on_device(work: Path, seconds: float, every_s: float) -> list[Figure]:
+    """The pipeline of an agent, asked in process; a swap is load, prove and switch."""
+    folders = [work / "edge-a", work / "edge-b"]
+    for number, folder in enumerate(folders):
+        another_version(EDGE_BUNDLE, f"9.{number}.0", folder)
+    settings = AgentSettings(device_id="bench", models=(ModelSettings(bundle=folders[1]),))
+    clock, texts = SystemClock(), itertools.cycle(questions())
+    async with open_pipeline(settings, clock) as pipeline:
+        (name,) = pipeline.lanes
+        host = PipelineHost(pipeline, {name: 1}, GateControl, clock)
+
+        async def ask() -> None:
+            await pipeline.answer(InferenceRequest(next(texts), route=RequestedRoute.EDGE))
+
+        async def swap(number: int) -> None:
+            bundle = read_bundle(folders[number % 2])
+            gate = bundle.gate.digest if bundle.gate else ""
+            release = InstalledRelease(bundle.manifest.version, bundle.manifest.model_digest, gate)
+            candidate = await host.load(bundle.path, release)
+            await host.prove(candidate)
+            await host.switch(candidate)
+
+        half_per_s = await capacity_per_s(ask) / 2
+        figures = []
+        for load, per_s in (("half load", half_per_s), ("full load", None)):
+            seen = await measured(ask, swap, per_s, seconds, every_s, os.getpid())
+            figures += figures_of(f"device, {load}", seen)
+        host.close()
+    return figures
+
+
+async def in_cloud(work: Path, seconds: float, every_s: float) -> list[Figure]:
+    """A gateway process, asked over gRPC; a swap is SIGHUP after an exchange on the disk, until the new one answers."""
+    folder, config_folder = work / "full", work / "gateway"
+    config_folder.mkdir()
+    another_version(FULL_BUNDLE, "9.0.0", folder)
+    config = write_cloud_config(config_folder, folder, "watch_bundles_ms = 0", threads=0)
+    model, texts, numbers = read_bundle(folder).manifest.model, itertools.cycle(questions()), itertools.count(1)
+    figures = []
+    with GatewayProcess(config) as gateway:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+            stub = stub_of(channel)
+
+            async def ask() -> None:
+                request = question(next(texts))
+                request.model = model
+                await stub.Infer(request, timeout=30.0)
+
+            async def swap(number: int) -> None:
+                version = f"9.{next(numbers)}.0"
+                await asyncio.to_thread(another_version, FULL_BUNDLE, version, folder)
+                os.kill(gateway.process.pid, signal.SIGHUP)
+                with anyio.fail_after(_SWAP_TIMEOUT_S):
+                    while not any(f"{version} answers in place" in line for line in gateway.log[-20:]):  # noqa: ASYNC110
+                        await anyio.sleep(0.01)
+
+            half_per_s = await capacity_per_s(ask) / 2
+            for load, per_s in (("half load", half_per_s), ("full load", None)):
+                seen = await measured(ask, swap, per_s, seconds, every_s, gateway.process.pid)
+                figures += figures_of(f"gateway, {load}", seen)
+    return figures
+
+
+def figures_of(where: str, seen: Seen) -> list[Figure]:
+    """One run's lines of the table."""
+    within_ms, between_ms = seen.p99_ms()
+    for problem in sorted(seen.problems):
+        print(f"{where}: {problem}")
+    return [
+        Figure.of(f"{where}: failed of {len(seen.answers) + seen.failed} requests in {len(seen.swaps)} swaps",
+                  [seen.failed], "", "0"),
+        Figure.of(f"{where}: p99 in swaps / between", [within_ms / between_ms], "", "≤ 1.5"),
+        Figure.of(f"{where}: p99 between swaps", [between_ms], "ms"),
+        Figure.of(f"{where}: a swap", [seen.swap_ms()], "ms"),
+        Figure.of(f"{where}: memory, last quarter less second", [seen.growth_mb()], "MB", "flat"),
+    ]  # fmt: skip
+
+
+async def run(minutes: float, every_s: float) -> list[Figure]:
+    """All four runs."""
+    with tempfile.TemporaryDirectory() as work:
+        device = await on_device(Path(work), minutes * 60, every_s)
+        return device + await in_cloud(Path(work), minutes * 60, every_s)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--minutes", type=float, default=0.75)
+    parser.add_argument("--every-s", type=float, default=5.0)
+    arguments, rest = parser.parse_known_args()
+    figures: list[Figure] = anyio.run(run, arguments.minutes, arguments.every_s, backend_options={"use_uvloop": True})
+    sys.argv[1:] = rest
+    finish(figures, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

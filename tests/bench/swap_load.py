@@ -1,0 +1,124 @@
+"""Load for measurements of swaps: paced or closed-loop askers, and what they saw inside and outside of the swaps."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+
+from shared.bundle import MANIFEST_NAME, read_bundle
+from shared.documents import canonical_json
+from shared.folders import replacing_folder
+from shared.update.release import manifest_bytes, with_gate, without_gate
+
+_MOST_OPEN = 256
+
+
+@dataclass
+class Seen:
+    """Every answer's begin and latency (seconds), the swaps' begin and end, and the memory after each (bytes)."""
+
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    swaps: list[tuple[float, float]] = field(default_factory=list)
+    memory_bytes: list[int] = field(default_factory=list)
+    failed: int = 0
+    problems: set[str] = field(default_factory=set)
+
+    def p99_ms(self) -> tuple[float, float]:
+        """In the swaps, and in between; a request that overlaps a swap is of the swap."""
+        within: list[float] = []
+        between: list[float] = []
+        for began_s, took_s in self.answers:
+            is_within = any(began_s < end_s and began_s + took_s > begin_s for begin_s, end_s in self.swaps)
+            (within if is_within else between).append(took_s * 1e3)
+        return _p99(within), _p99(between)
+
+    def growth_mb(self) -> float:
+        """From the second quarter's median to the last quarter's: the first still fills caches."""
+        quarter = max(1, len(self.memory_bytes) // 4)
+        early, late = self.memory_bytes[quarter : 2 * quarter] or self.memory_bytes[:1], self.memory_bytes[-quarter:]
+        return float(np.median(late) - np.median(early)) / 1e6
+
+    def swap_ms(self) -> float:
+        """The median swap, from the begin of loading to the old model's end."""
+        return float(np.median([end_s - begin_s for begin_s, end_s in self.swaps])) * 1e3
+
+
+def _p99(values: list[float]) -> float:
+    return float(np.percentile(values, 99)) if values else float("nan")
+
+
+class Asking:
+    """Asks while its `async with` block runs: `per_s` a second at random times, or (None) `clients` in turn."""
+
+    def __init__(self, ask: Callable[[], Awaitable[object]], seen: Seen, per_s: float | None, clients: int = 8) -> None:
+        self._ask = ask
+        self._seen = seen
+        self._per_s = per_s
+        self._clients = clients
+        self._is_over = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Asking:
+        askers = [self._pace()] if self._per_s else [self._take_turns() for _ in range(self._clients)]
+        self._tasks = {asyncio.create_task(asker) for asker in askers}
+        return self
+
+    async def __aexit__(self, *rest: object) -> None:
+        self._is_over = True
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+            self._tasks = {task for task in self._tasks if not task.done()}
+
+    async def _take_turns(self) -> None:
+        while not self._is_over:
+            await self._ask_once()
+
+    async def _pace(self) -> None:
+        next_s, random_s = time.perf_counter(), random.Random(0)
+        while not self._is_over:
+            next_s += random_s.expovariate(self._per_s or 1.0)
+            await asyncio.sleep(max(0.0, next_s - time.perf_counter()))
+            if len(self._tasks) < _MOST_OPEN:
+                task = asyncio.create_task(self._ask_once())
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                self._seen.failed += 1
+
+    async def _ask_once(self) -> None:
+        began_s = time.perf_counter()
+        try:
+            await self._ask()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request failed
+            self._seen.failed += 1
+            self._seen.problems.add(repr(error))
+        else:
+            self._seen.answers.append((began_s, time.perf_counter() - began_s))
+
+
+async def capacity_per_s(ask: Callable[[], Awaitable[object]], seconds: float = 2.0, clients: int = 8) -> float:
+    """Answers a second of `clients` that ask in turn."""
+    seen = Seen()
+    async with Asking(ask, seen, None, clients):
+        await asyncio.sleep(seconds)
+    return len(seen.answers) / seconds
+
+
+def another_version(bundle_folder: Path, version: str, folder: Path) -> None:
+    """The bundle in `bundle_folder` under another version, put whole to `folder`."""
+    bundle = read_bundle(bundle_folder)
+    manifest = replace(bundle.manifest, version=version)
+    with replacing_folder(folder) as fresh:
+        copytree(bundle_folder, fresh, dirs_exist_ok=True)
+        if bundle.gate is not None:
+            gate = canonical_json(replace(bundle.gate, model_digest=manifest.model_digest))
+            manifest = with_gate(without_gate(manifest), gate)
+            (fresh / "gate.json").write_bytes(gate)
+        (fresh / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))

@@ -1,0 +1,96 @@
+"""A new release from `cloud-service publish` to a device that answers with it, all in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.agent_process import AgentProcess
+from tests.support.fleet_process import ROOT, CloudRole, wait_until
+from tests.support.mosquitto import Mosquitto
+from tests.support.tiny_bundle import write_tiny_bundle
+
+
+def cloud(config: Path, *arguments: str) -> str:
+    """What one `cloud-service` command prints."""
+    command = [sys.executable, "-m", "cloud_service", *arguments, "--config", str(config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def write_configs(folder: Path, port: int, *, trial_seconds: float = 1.0) -> tuple[Path, Path]:
+    config, agent = folder / "cloud.toml", folder / "agent.toml"
+    config.write_text(
+        f'data_dir = "cloud"\n[broker]\nport = {port}\n[delivery]\nrepository = "cloud/repository"\nport = 0\n'
+        "[rollout]\ninterval_ms = 100\n",
+        encoding="utf-8",
+    )
+    agent.write_text(
+        f'device_id = "d1"\nmodels = [{{ bundle = "v1" }}]\n[http]\nport = 0\n[broker]\nhost = "127.0.0.1"\n'
+        f'port = {port}\n[update]\nroot_file = "cloud/keys/root.json"\nhint_spread_ms = 0\n',
+        encoding="utf-8",
+    )
+    (folder / "plan.toml").write_text(
+        f"[trial]\nrequests = 20\nseconds = {trial_seconds}\nmax_offload_rise = 1.0\nmax_latency_ratio = 100.0\n",
+        encoding="utf-8",
+    )
+    return config, agent
+
+
+@contextmanager
+def asked_all_the_time(agent: AgentProcess) -> Iterator[Counter[str]]:
+    """Counts answers by the version that gave them, and by status those that were none."""
+    answers: Counter[str] = Counter()
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.005):
+            status, body = agent.post({"text": "alpha beta"})
+            answers[body["model"]["version"] if status == 200 else f"status {status}"] += 1  # type: ignore[index]
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
+
+
+def start_rollout(config: Path, plan: Path) -> str:
+    start = ("rollout", "start", "tiny@2.0.0", "--rings", "default", "--min-devices", "1", "--soak", "1s")
+    started = cloud(config, *start, "--from", "1.0.0", "--plan", str(plan), "--json")
+    return str(json.loads(started)["id"])
+
+
+def state_of(config: Path, rollout_id: str) -> str:
+    return str(json.loads(cloud(config, "rollout", "status", rollout_id, "--json"))["state"])
+
+
+def test_a_release_reaches_a_device_under_traffic_and_stays_after_a_restart(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "broker") as broker:
+        config, agent_file = write_configs(tmp_path, broker.port)
+        for version, name in (("1.0.0", "v1"), ("2.0.0", "v2")):
+            write_tiny_bundle(tmp_path / name, version=version)
+        cloud(config, "keys", "init", "--threshold", "1", "--keys", "1")
+        for name in ("v1", "v2"):
+            cloud(config, "publish", str(tmp_path / name))
+        with CloudRole(config, "delivery"), CloudRole(config, "rollout"):
+            with AgentProcess(agent_file) as agent:
+                with asked_all_the_time(agent) as answers:
+                    wait_until(lambda: answers["1.0.0"] > 0, "the bundle that came with the device answers")
+                    rollout_id = start_rollout(config, tmp_path / "plan.toml")
+                    wait_until(lambda: answers["2.0.0"] > 50, "the new release answers")
+                    wait_until(lambda: state_of(config, rollout_id) == "done", "the rollout ends")
+                assert set(answers) == {"1.0.0", "2.0.0"}
+                agent.terminate()
+            with AgentProcess(agent_file) as agent:
+                status, body = agent.post({"text": "alpha beta"})
+                assert (status, body["model"]["version"]) == (200, "2.0.0")  # type: ignore[index]
