@@ -6,20 +6,29 @@ import json
 import random
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_service.config import RegistrySettings
 from cloud_service.gateway.credentials import add_device
+from cloud_service.registry.ceremony import init_repository
+from cloud_service.registry.keys import PINNED_ROOT, KeyFolder
+from cloud_service.registry.publishing import publish
+from cloud_service.registry.repository import Repository
+from cloud_service.registry.store import FolderStore
 from deploy.demo.broker import BrokerKind, BrokerPlan, plan_broker
 from deploy.demo.errors import DemoError
 from deploy.demo.private_files import write_private
 
 LOOPBACK = "127.0.0.1"
-FLEET_USER = "tandem-fleet"
+FLEET_USER, ROLLOUT_USER, PUBLISHER_USER = "tandem-fleet", "tandem-rollout", "tandem-publisher"
+CLOUD_USERS = {FLEET_USER: "broker.password", ROLLOUT_USER: "rollout.password", PUBLISHER_USER: "publisher.password"}
+REPOSITORY, KEYS = "data/repository", "data/keys"
 CREDENTIALS = "credentials.json"
 _PORTS = range(20_000, 32_000)
 _ATTEMPTS = 500
+_CLOUD_PORTS = 6
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Ports:
     gateway: int
     gateway_metrics: int
     fleet_metrics: int
+    delivery: int
     web: int
     agents: tuple[int, ...]
 
@@ -64,12 +74,13 @@ def choose_ports(devices: int, web: int) -> Ports:
     """
     chosen: list[int] = []
     for port in random.sample(_PORTS, _ATTEMPTS):
-        if len(chosen) < 5 + devices and is_free(port):
+        if len(chosen) < _CLOUD_PORTS + devices and is_free(port):
             chosen.append(port)
-    if len(chosen) < 5 + devices:
+    if len(chosen) < _CLOUD_PORTS + devices:
         raise DemoError(f"found only {len(chosen)} free ports between {_PORTS.start} and {_PORTS.stop}")
-    broker, gateway, gateway_metrics, fleet_metrics, other_web, *agents = chosen
-    return Ports(broker, gateway, gateway_metrics, fleet_metrics, web if is_free(web) else other_web, tuple(agents))
+    broker, gateway, gateway_metrics, fleet_metrics, delivery, other_web, *agents = chosen
+    free_web = web if is_free(web) else other_web
+    return Ports(broker, gateway, gateway_metrics, fleet_metrics, delivery, free_web, tuple(agents))
 
 
 def is_free(port: int) -> bool:
@@ -91,20 +102,34 @@ def write_configuration(
     Raises:
         DemoError: the broker that is wanted is not there.
     """
-    passwords = {user: secrets.token_urlsafe(32) for user in (*device_ids, FLEET_USER)}
+    passwords = {user: secrets.token_urlsafe(32) for user in (*device_ids, *CLOUD_USERS)}
     plan = plan_broker(broker, folder / "broker", ports.broker, passwords)
-    cloud_file = _write_cloud(folder / "cloud", ports, bundles, passwords[FLEET_USER])
+    cloud_file = _write_cloud(folder / "cloud", ports, bundles, passwords)
+    root_file = _publish(cloud_file.parent, bundles.edge)
     tokens = {device: add_device(cloud_file.parent / CREDENTIALS, device) for device in device_ids}
     agent_files = {
-        device: _write_agent(folder / device, device, port, ports, bundles, passwords[device], tokens[device])
+        device: _write_agent(
+            folder / device, device, port, ports, bundles, root_file, passwords[device], tokens[device]
+        )
         for device, port in zip(device_ids, ports.agents, strict=True)
     }
     return Layout(folder, ports, plan, cloud_file, agent_files)
 
 
-def _write_cloud(folder: Path, ports: Ports, bundles: Bundles, password: str) -> Path:
+def _publish(cloud: Path, edge: Path) -> Path:
+    """Make the fleet's keys and a repository that holds the edge bundle; returns the root that devices trust."""
+    (cloud / "data").mkdir(exist_ok=True)
+    keys = KeyFolder(cloud / KEYS)
+    repository = Repository(FolderStore(cloud / REPOSITORY), keys, RegistrySettings())
+    init_repository(repository, threshold=1, root_keys=1)
+    publish(repository, edge)
+    return keys.folder / PINNED_ROOT
+
+
+def _write_cloud(folder: Path, ports: Ports, bundles: Bundles, passwords: Mapping[str, str]) -> Path:
     folder.mkdir()
-    write_private(folder / "broker.password", password + "\n")
+    for user, name in CLOUD_USERS.items():
+        write_private(folder / name, passwords[user] + "\n")
     file = folder / "cloud.toml"
     write_private(
         file,
@@ -125,7 +150,18 @@ bundle = {_quoted(bundles.full)}
 host = "{LOOPBACK}"
 port = {ports.broker}
 username = "{FLEET_USER}"
-password_file = "broker.password"
+password_file = "{CLOUD_USERS[FLEET_USER]}"
+
+[delivery]
+repository = "{REPOSITORY}"
+publisher = "{PUBLISHER_USER}"
+password_file = "{CLOUD_USERS[PUBLISHER_USER]}"
+host = "{LOOPBACK}"
+port = {ports.delivery}
+
+[rollout]
+client_id = "{ROLLOUT_USER}"
+password_file = "{CLOUD_USERS[ROLLOUT_USER]}"
 
 [fleet]
 metrics_host = "{LOOPBACK}"
@@ -142,7 +178,14 @@ port = {ports.web}
 
 
 def _write_agent(
-    folder: Path, device: str, port: int, ports: Ports, bundles: Bundles, password: str, token: str
+    folder: Path,
+    device: str,
+    port: int,
+    ports: Ports,
+    bundles: Bundles,
+    root_file: Path,
+    password: str,
+    token: str,
 ) -> Path:
     folder.mkdir()
     write_private(folder / "broker.password", password + "\n")
@@ -170,6 +213,9 @@ host = "{LOOPBACK}"
 port = {ports.broker}
 password_file = "broker.password"
 telemetry_interval_ms = 1000
+
+[update]
+root_file = {_quoted(root_file)}
 """,
     )
     return file

@@ -97,6 +97,7 @@ class Demo:
 
     def _greet(self, layout: Layout) -> None:
         self._screen.say(f"Operator page: {url(layout.ports.web, '/')}")
+        self._screen.say(f"New releases: cloud-service publish and rollout start, with --config {layout.cloud_file}")
         self._screen.say(f"Logs, configuration and process ids: {layout.folder}")
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
