@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from google.protobuf.message import DecodeError
 
-from shared.errors import InputError, MessageError
-from shared.histogram import BOUNDS_MS
+from shared.errors import MessageError
 from shared.pb import fleet_pb2, inference_pb2
 from shared.types import (
     DEFAULT_RING,
@@ -24,22 +22,22 @@ from shared.types import (
     LatencyHistogram,
     ModelIdentity,
     ModelTelemetry,
-    Outcome,
     Presence,
     Priority,
     Reason,
     RequestCounters,
     StepCounts,
     TrueLabel,
-    checked_identifier,
-    checked_label,
 )
+from shared.wire_checks import TelemetryHead, audit_values, checked_head, counter_values, label_values
+from shared.wire_checks import finite as _finite
+from shared.wire_checks import identifier as _identifier
+from shared.wire_checks import printable as _printable
 
 MAX_REQUEST_ID_CHARACTERS = 64
 MAX_TRUE_LABELS = 1000
 _MAX_TOP_K = 1000
-_BUCKETS = len(BOUNDS_MS) + 1
-_COUNTER_NAMES = tuple(field.name for field in fields(RequestCounters))
+_REASONS = frozenset(reason.value for reason in Reason)
 
 
 def encode_request(request: EscalationRequest) -> inference_pb2.InferRequest:
@@ -248,36 +246,30 @@ def decode_telemetry(payload: bytes) -> ModelTelemetry:
     """Take in a telemetry payload.
 
     Raises:
-        MessageError: not such a message, names that are none, unprintable text, a threshold that is no
-            number, counters that break their sums, or histograms of other buckets.
+        MessageError: not such a message, or one that `shared.wire_checks.checked_head` refuses.
     """
     message = fleet_pb2.DeviceModelTelemetry()
     _parse(message, payload)
-    return ModelTelemetry(
-        device_id=_identifier("device", message.device_id),
-        boot_id=_boot(message.boot_id),
-        sequence=message.sequence,
-        sent_at_unix_ms=message.sent_at_unix_ms,
-        uptime_ms=message.uptime_ms,
-        model=ModelIdentity(
-            _identifier("model", message.model),
-            _identifier("version", message.model_version),
-            _printable("model_digest", message.model_digest, 64),
-        ),
-        variant=_identifier("variant", message.variant) if message.variant else "",
-        counters=_counters(message.counters),
-        latency_by_outcome=_histograms(message.latency_by_outcome),
-        reasons=_reason_counts(message.reasons),
-        gate=_gate(message.gate),
-        cloud_link=_printable("cloud_link", message.cloud_link, 16),
-        ring=_ring(message.ring),
-        audits=_audits(message.audits),
-        audit_steps=_steps(message.audit_steps),
-        label_steps=_steps(message.label_steps),
-        labels=_labels(message.labels),
-        score_counts=tuple(message.score_counts),
-        traceparent=_printable("traceparent", message.traceparent, 64),
-    )
+    checked_head(message)
+    return _telemetry(message)
+
+
+def read_telemetry_head(payload: bytes) -> TelemetryHead:
+    """Check a telemetry payload as `decode_telemetry` does, several times faster, and say what it tells of.
+
+    Raises:
+        MessageError: as `decode_telemetry`.
+    """
+    message = fleet_pb2.DeviceModelTelemetry()
+    _parse(message, payload)
+    return checked_head(message)
+
+
+def decode_sound_telemetry(payload: bytes) -> ModelTelemetry:
+    """Take in a payload that `read_telemetry_head` has found sound."""
+    message = fleet_pb2.DeviceModelTelemetry()
+    _parse(message, payload)
+    return _telemetry(message)
 
 
 def encode_policy(policy: GatePolicy) -> bytes:
@@ -328,34 +320,15 @@ def _parse(
         raise MessageError(f"{len(payload)} bytes are not a {type(message).__name__}") from error
 
 
-def _identifier(kind: str, value: str) -> str:
-    try:
-        return checked_identifier(kind, value)
-    except InputError as error:
-        raise MessageError(str(error)) from error
-
-
 def _boot(value: str) -> str:
     return _identifier("boot_id", value)
-
-
-def _printable(name: str, value: str, characters: int) -> str:
-    if not value.isprintable():
-        raise MessageError(f"{name} {value!r} is not printable")
-    return value[:characters]
 
 
 def _ring(value: str) -> str:
     return _identifier("ring", value) if value else DEFAULT_RING
 
 
-def _finite(name: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise MessageError(f"{name} {value} is no number")
-    return value
-
-
-def _optional(message: fleet_pb2.GateState | fleet_pb2.GatePolicy, name: str) -> float | None:
+def _optional(message: fleet_pb2.GatePolicy, name: str) -> float | None:
     return _finite(name, getattr(message, name)) if message.HasField(name) else None
 
 
@@ -370,44 +343,48 @@ def _alphas(wire: Mapping[str, float]) -> dict[str, float]:
     return {_printable("risk", risk, 64): _finite("alpha", alpha) for risk, alpha in wire.items()}
 
 
-def _gate(message: fleet_pb2.GateState) -> GateReport:
-    return GateReport(
-        score=_printable("gate.score", message.score, 64),
-        threshold=_optional(message, "threshold"),
-        digest=_printable("gate.digest", message.digest, 64),
-        in_force=_alphas(message.in_force),
-        policy_id=_printable("gate.policy_id", message.policy_id, 64),
-        refused_policy_id=_printable("gate.refused_policy_id", message.refused_policy_id, 64),
-        refusal=_printable("gate.refusal", message.refusal, 500),
+def _telemetry(message: fleet_pb2.DeviceModelTelemetry) -> ModelTelemetry:
+    """What the checked `message` tells."""
+    return ModelTelemetry(
+        device_id=message.device_id,
+        boot_id=message.boot_id,
+        sequence=message.sequence,
+        sent_at_unix_ms=message.sent_at_unix_ms,
+        uptime_ms=message.uptime_ms,
+        model=ModelIdentity(message.model, message.model_version, message.model_digest[:64]),
+        variant=message.variant,
+        counters=RequestCounters(*counter_values(message.counters)),
+        latency_by_outcome={
+            outcome: LatencyHistogram(tuple(histogram.counts[:]), histogram.sum_ms)
+            for outcome, histogram in message.latency_by_outcome.items()
+        },
+        reasons={reason: count for reason, count in message.reasons.items() if reason in _REASONS},
+        gate=_gate(message.gate),
+        cloud_link=message.cloud_link[:16],
+        ring=message.ring or DEFAULT_RING,
+        audits=AuditCounts(*audit_values(message.audits)),
+        audit_steps=_steps(message.audit_steps),
+        label_steps=_steps(message.label_steps),
+        labels={label: LabelCounts(*label_values(counts)) for label, counts in message.labels.items()},
+        score_counts=tuple(message.score_counts),
+        traceparent=message.traceparent[:64],
     )
 
 
-def _audits(message: fleet_pb2.AuditCounts) -> AuditCounts:
-    audits = AuditCounts(message.chosen, message.agreed, message.disagreed, message.failed, message.in_flight)
-    if audits.chosen != audits.agreed + audits.disagreed + audits.failed + audits.in_flight:
-        raise MessageError(f"the audits do not add up: {audits}")
-    return audits
+def _gate(message: fleet_pb2.GateState) -> GateReport:
+    return GateReport(
+        score=message.score[:64],
+        threshold=message.threshold if message.HasField("threshold") else None,
+        digest=message.digest[:64],
+        in_force={risk[:64]: alpha for risk, alpha in message.in_force.items()},
+        policy_id=message.policy_id[:64],
+        refused_policy_id=message.refused_policy_id[:64],
+        refusal=message.refusal[:500],
+    )
 
 
 def _steps(wire: Iterable[fleet_pb2.StepCounts]) -> tuple[StepCounts, ...]:
-    steps = tuple(StepCounts(_finite("threshold", each.threshold), each.judged, each.wrong) for each in wire)
-    if any(step.wrong > step.judged for step in steps):
-        raise MessageError(f"more answers are wrong than were judged: {steps}")
-    return steps
-
-
-def _labels(wire: Mapping[str, fleet_pb2.LabelCounts]) -> dict[str, LabelCounts]:
-    return {
-        _label(label): LabelCounts(each.accepted, each.wanted, each.audited, each.disagreed, each.labelled, each.wrong)
-        for label, each in wire.items()
-    }
-
-
-def _label(value: str) -> str:
-    try:
-        return checked_label(value)
-    except InputError as error:
-        raise MessageError(str(error)) from error
+    return tuple(StepCounts(each.threshold, each.judged, each.wrong) for each in wire)
 
 
 def _reason(value: str) -> Reason:
@@ -415,32 +392,3 @@ def _reason(value: str) -> Reason:
         return Reason(value)
     except ValueError:
         return Reason.UNCERTAIN
-
-
-def _counters(message: fleet_pb2.Counters) -> RequestCounters:
-    counters = RequestCounters(**{name: int(getattr(message, name)) for name in _COUNTER_NAMES})
-    ended = counters.edge + counters.cloud + counters.degraded + counters.failed
-    calls = counters.served + counters.call_failed + counters.timed_out
-    if (
-        counters.received != counters.accepted + counters.rejected
-        or counters.accepted != ended + counters.in_flight
-        or counters.attempted != calls + counters.calls_in_flight
-        or counters.wanted > counters.accepted
-    ):
-        raise MessageError(f"the counters do not add up: {counters}")
-    return counters
-
-
-def _histograms(wire: Mapping[str, fleet_pb2.Histogram]) -> dict[str, LatencyHistogram]:
-    known = {outcome.value for outcome in Outcome}
-    histograms = {}
-    for outcome, histogram in wire.items():
-        if outcome not in known or len(histogram.counts) != _BUCKETS or not math.isfinite(histogram.sum_ms):
-            raise MessageError(f"the latency histogram of {outcome!r} is not of {_BUCKETS} buckets")
-        histograms[outcome] = LatencyHistogram(tuple(histogram.counts), histogram.sum_ms)
-    return histograms
-
-
-def _reason_counts(wire: Mapping[str, int]) -> dict[str, int]:
-    known = {reason.value for reason in Reason}
-    return {reason: count for reason, count in wire.items() if reason in known}

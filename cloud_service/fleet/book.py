@@ -20,15 +20,16 @@ from cloud_service.fleet.buckets import (
     Share,
     buckets_at,
 )
-from cloud_service.fleet.deltas import Series, Snapshot, Verdicts, further_verdicts, increase
+from cloud_service.fleet.deltas import Series, Snapshot, Verdicts, further_verdicts, increase, snapshot_of
 from cloud_service.fleet.inbox import Batch, HeardTelemetry
 from cloud_service.fleet.presence import DeviceState, after_presence, after_telemetry
 from cloud_service.fleet.tally import NOTHING, Tally, TallySum
 from cloud_service.watch.evidence import Evidence
 from cloud_service.watch.records import GateAlarm, GateKey, GateWatch, IssuedPolicy, WatchKey
+from shared.codec import decode_sound_telemetry
 from shared.errors import MessageError
 from shared.topics import LAST_WORD_SLOTS
-from shared.types import DEFAULT_RING, GateReport
+from shared.types import DEFAULT_RING, GateReport, ModelTelemetry
 
 _BOOTS_KEPT = 2 * (1 + LAST_WORD_SLOTS)
 """Twice as many as the broker keeps words of, as they may be heard in another order than they began in."""
@@ -169,21 +170,23 @@ class _Plan:
     def book(self, heard: HeardTelemetry) -> None:
         series = heard.series
         last = self._book.state(series)
+        if last and heard.sequence <= last.snapshot.sequence:
+            self._outdated += 1
+            return
+        told = decode_sound_telemetry(heard.payload)
+        snapshot = snapshot_of(told)
         try:
-            grown = increase(last.snapshot if last else None, heard.snapshot)
+            grown = increase(last.snapshot if last else None, snapshot)
         except MessageError:
             self._refused += 1
             return
-        if grown is None:
-            self._outdated += 1
-            return
-        self._states[series] = _state_of(heard)
-        self.put(
-            after_telemetry(self.device(series.device_id), heard.telemetry, heard.heard_s, retained=heard.retained)
+        self._states[series] = ModelState(
+            series, snapshot, told.model.digest, told.gate, told.cloud_link, heard.heard_s, told.ring
         )
+        self.put(after_telemetry(self.device(series.device_id), told, heard.heard_s, retained=heard.retained))
         if not grown.is_nothing:
-            self._count(series, heard.telemetry.ring, grown)
-        self._judge(heard, last.snapshot.verdicts if last else None, grown)
+            self._count(series, told.ring, grown)
+        self._judge(told, further_verdicts(last.snapshot.verdicts if last else None, snapshot.verdicts), grown)
 
     def changes(self) -> Changes:
         for share, grown in self._fleet.items():
@@ -197,8 +200,7 @@ class _Plan:
         self._add(share.keys(series.device_id, _DEVICE_WIDTHS_BELOW_A_DAY_S, self._now_s), grown.without_labels())
         self._add(share.keys(series.device_id, (DAY_S,), self._now_s), grown)
 
-    def _judge(self, heard: HeardTelemetry, last: Verdicts | None, grown: Tally) -> None:
-        told, found = heard.telemetry, further_verdicts(last, heard.snapshot.verdicts)
+    def _judge(self, told: ModelTelemetry, found: Verdicts, grown: Tally) -> None:
         if not told.gate.digest or not (found.audits or found.labels or found.scores or grown.labels):
             return
         key = GateKey(told.model.name, told.model.version, told.gate.digest, told.ring)
@@ -213,16 +215,3 @@ class _Plan:
 def _oldest_kept(heard_s_by_boot: Mapping[str, int]) -> int:
     """When the oldest of the boots was heard whose words the broker may still have."""
     return sorted(heard_s_by_boot.values(), reverse=True)[:_BOOTS_KEPT][-1]
-
-
-def _state_of(heard: HeardTelemetry) -> ModelState:
-    told = heard.telemetry
-    return ModelState(
-        heard.series,
-        heard.snapshot,
-        told.model.digest,
-        told.gate,
-        told.cloud_link,
-        heard.heard_s,
-        told.ring,
-    )

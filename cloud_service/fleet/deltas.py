@@ -14,16 +14,11 @@ from cloud_service.fleet.tally import (
     AUDIT_NAMES,
     COUNTER_NAMES,
     Tally,
-    audit_values,
-    counter_values,
     label_values,
     sparse,
 )
 from shared.errors import MessageError
 from shared.types import ModelTelemetry, StepCounts
-
-MAX_COUNT = 2**48
-"""No honest device counts as far; bounded, so that the sum over 30,000 devices still fits a 64-bit column."""
 
 _GAUGES = frozenset({"in_flight", "calls_in_flight"})
 _cumulative_counters = attrgetter(*(name for name in COUNTER_NAMES if name not in _GAUGES))
@@ -72,11 +67,7 @@ def series_of(telemetry: ModelTelemetry) -> Series:
 
 
 def snapshot_of(telemetry: ModelTelemetry) -> Snapshot:
-    """The counts of a message.
-
-    Raises:
-        MessageError: a count is beyond `MAX_COUNT`.
-    """
+    """The counts of a message."""
     latency = {outcome: sparse(histogram) for outcome, histogram in telemetry.latency_by_outcome.items()}
     tally = Tally(
         telemetry.counters,
@@ -86,21 +77,17 @@ def snapshot_of(telemetry: ModelTelemetry) -> Snapshot:
         telemetry.labels,
     )
     verdicts = Verdicts(telemetry.gate.digest, telemetry.audit_steps, telemetry.label_steps, telemetry.score_counts)
-    if max(telemetry.sequence, _largest(tally), _largest_verdict(verdicts)) > MAX_COUNT:
-        raise MessageError(f"device {telemetry.device_id}: a count is larger than {MAX_COUNT}")
     return Snapshot(telemetry.sequence, tally, verdicts)
 
 
-def increase(last: Snapshot | None, new: Snapshot) -> Tally | None:
-    """What `new` adds to `last`, the newest that was booked (None: nothing yet). None when `new` is no newer.
+def increase(last: Snapshot | None, new: Snapshot) -> Tally:
+    """What `new` adds to `last`, the newest that was booked and an older one (None: nothing yet).
 
     Raises:
         MessageError: a cumulative count went backwards, so one of the two is wrong.
     """
     if last is None:
         return new.tally
-    if new.sequence <= last.sequence:
-        return None
     grown = new.tally - last.tally
     if _shrinks(grown):
         raise MessageError(f"a cumulative count went backwards between messages {last.sequence} and {new.sequence}")
@@ -139,21 +126,6 @@ def _further_scores(last: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, .
         return new
     grown = tuple(now - before for before, now in zip(last, new, strict=True))
     return grown if min(grown) >= 0 else new
-
-
-def _largest(tally: Tally) -> int:
-    counters: tuple[int, ...] = counter_values(tally.counters)
-    largest: int = max(max(counters), max(audit_values(tally.audits)), max(tally.reasons.values(), default=0))
-    for histogram in tally.latency.values():
-        largest = max(largest, max(histogram.counts.values()))
-    for counts in tally.labels.values():
-        largest = max(largest, max(label_values(counts)))
-    return largest
-
-
-def _largest_verdict(verdicts: Verdicts) -> int:
-    steps = (step.judged for step in (*verdicts.audits, *verdicts.labels))
-    return max((*steps, *verdicts.scores), default=0)
 
 
 def _shrinks(grown: Tally) -> bool:

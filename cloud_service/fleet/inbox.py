@@ -1,23 +1,26 @@
 """What has been heard and not yet booked: checked, and only the newest of each kept. Pure.
 
 Counts are cumulative for each series, so keeping the newest message of a series loses nothing; a new boot or model
-version is another series, so the last word of the one before stays too.
+version is another series, so the last word of the one before stays too. A message is taken apart only once it is
+booked, and one that overtakes another takes its place in the queue: so the fleet may say more than can be booked.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from cloud_service.fleet.deltas import Series, Snapshot, series_of, snapshot_of
+from cloud_service.fleet.deltas import Series
 from shared import topics
-from shared.codec import decode_presence, decode_telemetry
+from shared.codec import decode_presence, read_telemetry_head
 from shared.errors import MessageError
 from shared.mqtt import Message
 from shared.topics import DeviceTopic
 from shared.tracing import TRACING, UNTRACED, Kind
-from shared.types import ModelTelemetry, Presence
+from shared.types import Presence
+from shared.wire_checks import TelemetryHead
 
 MAX_PAYLOAD_BYTES = 64 * 1024
 """Larger than any honest message: see `edge_agent.judgements`, which bounds what grows with a model's labels."""
@@ -34,21 +37,22 @@ class HeardPresence:
 
 @dataclass(frozen=True)
 class HeardTelemetry:
-    """A telemetry message, taken apart, and when it was heard.
+    """A telemetry message that was found sound, and when it was heard; `waits_since_s`: the first one that it overtook.
 
     `retained`: it says nothing of who is there now, as the broker kept it, or it is of a boot that has ended.
     """
 
     series: Series
-    snapshot: Snapshot
-    telemetry: ModelTelemetry
+    sequence: int
+    payload: bytes
     heard_s: int
+    waits_since_s: int
     retained: bool
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one transaction books, in the order of arrival."""
+    """What one transaction books: what has waited longest comes first."""
 
     presences: tuple[HeardPresence, ...]
     telemetry: tuple[HeardTelemetry, ...]
@@ -97,11 +101,17 @@ class Inbox:
         except MessageError:
             self._dropped["malformed"] += 1
 
-    def drain(self) -> Batch:
-        """Everything that waits; the inbox is empty afterwards."""
-        batch = Batch(tuple(self._presences.values()), tuple(self._telemetry.values()))
-        self._presences, self._telemetry = {}, {}
-        return batch
+    def drain(self, most: int | None = None) -> Batch:
+        """All presences, and the `most` telemetry messages that have waited longest (None: all); the rest waits on."""
+        presences, self._presences = tuple(self._presences.values()), {}
+        telemetry = tuple(islice(self._telemetry.values(), most))
+        if len(telemetry) == len(self._telemetry):
+            self._telemetry = {}
+        else:
+            for heard in telemetry:
+                del self._telemetry[heard.series]
+            self._end_boots_before(presences)
+        return Batch(presences, telemetry)
 
     def put_back(self, batch: Batch) -> None:
         """Take `batch` back after it could not be booked, where nothing newer has been heard since."""
@@ -118,6 +128,14 @@ class Inbox:
         waiting = len(self._presences) + len(self._telemetry)
         return InboxStatistics(dict(self._received), dict(self._dropped), self._coalesced, waiting)
 
+    def _end_boots_before(self, presences: tuple[HeardPresence, ...]) -> None:
+        """A boot that began is booked now: what another one said before must not count later as a sign of life."""
+        running = {each.presence.device_id: each.presence.boot_id for each in presences if each.presence.online}
+        if running:
+            for series, heard in self._telemetry.items():
+                if running.get(series.device_id, series.boot_id) != series.boot_id and not heard.retained:
+                    self._telemetry[series] = replace(heard, retained=True)
+
     def _take_presence(self, topic: DeviceTopic, message: Message, now_s: int) -> None:
         presence = decode_presence(message.payload)
         if presence.device_id != topic.device_id:
@@ -131,25 +149,28 @@ class Inbox:
         self._presences[key] = heard
 
     def _take_telemetry(self, topic: DeviceTopic, message: Message, now_s: int) -> None:
-        telemetry = decode_telemetry(message.payload)
-        if (telemetry.device_id, telemetry.model.name) != (topic.device_id, topic.model):
+        head = read_telemetry_head(message.payload)
+        if (head.device_id, head.model) != (topic.device_id, topic.model):
             self._dropped["wrong_speaker"] += 1
             return
+        series = Series(head.device_id, head.model, head.boot_id, head.model_version, head.variant)
         is_of_the_past = message.retained or topic.has_ended
-        with _message_span(telemetry) if TRACING.is_on else UNTRACED:
-            self._keep_telemetry(
-                HeardTelemetry(series_of(telemetry), snapshot_of(telemetry), telemetry, now_s, is_of_the_past)
-            )
+        with _message_span(head) if TRACING.is_on else UNTRACED:
+            self._keep_telemetry(HeardTelemetry(series, head.sequence, message.payload, now_s, now_s, is_of_the_past))
 
     def _keep_telemetry(self, heard: HeardTelemetry) -> None:
         before = self._telemetry.get(heard.series)
-        self._coalesced += before is not None
-        if before is None or heard.snapshot.sequence > before.snapshot.sequence:
-            self._telemetry.pop(heard.series, None)
+        if before is None:
             self._telemetry[heard.series] = heard
+            return
+        self._coalesced += 1
+        if heard.sequence > before.sequence:
+            self._telemetry[heard.series] = HeardTelemetry(
+                heard.series, heard.sequence, heard.payload, heard.heard_s, before.waits_since_s, heard.retained
+            )
 
 
-def _message_span(telemetry: ModelTelemetry) -> AbstractContextManager[None]:
+def _message_span(head: TelemetryHead) -> AbstractContextManager[None]:
     """Goes on with the trace of the device's report."""
-    attributes = {"tandem.device": telemetry.device_id, "tandem.model": telemetry.model.name}
-    return TRACING.span("take telemetry", kind=Kind.CONSUMER, parent=telemetry.traceparent, attributes=attributes)
+    attributes = {"tandem.device": head.device_id, "tandem.model": head.model}
+    return TRACING.span("take telemetry", kind=Kind.CONSUMER, parent=head.traceparent, attributes=attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from cloud_service.fleet.book import Book, Changes, ModelState
 from cloud_service.fleet.buckets import Bucket, CountKey, Retention
 from cloud_service.fleet.deltas import Series
 from cloud_service.fleet.inbox import Batch, Inbox, InboxStatistics
+from cloud_service.fleet.pacing import Pace
 from cloud_service.fleet.presence import DeviceState
 from cloud_service.fleet.pruning import PruneRule
 from cloud_service.fleet.status import FleetStatus
@@ -100,7 +102,10 @@ class IngestStatistics:
 
 
 class Ingest:
-    """Cumulative counts in, booked increases out. What the store cannot take now is kept and tried again."""
+    """Cumulative counts in, booked increases out. What the store cannot take now is kept and tried again.
+
+    `spent_s` tells how much of a thread's CPU time has gone by, as `time.thread_time` does.
+    """
 
     def __init__(
         self,
@@ -113,6 +118,7 @@ class Ingest:
         rules: WatchRules = DEFAULT_RULES,
         gates: Sequence[KnownGate] = (),
         inbox_capacity: int = _INBOX_CAPACITY,
+        spent_s: Callable[[], float] = time.thread_time,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -122,6 +128,8 @@ class Ingest:
         self._rules = rules
         self._gates = gates
         self._inbox = Inbox(inbox_capacity)
+        self._spent_s = spent_s
+        self._pace = Pace(commit_interval_s)
         self._book: Book | None = None
         self._desk: WatchDesk | None = None
         self._alarms: Counter[str] = Counter()
@@ -151,22 +159,25 @@ class Ingest:
         await self._in_thread(lambda: self._store.keep_gates(self._gates))
 
     async def run(self) -> None:
-        """Commit at every interval, until cancelled.
+        """Commit at every interval what fits into its share of the time, until cancelled; a slow store gets a rest.
 
         Raises:
             StoreTaken: another fleet service has claimed the store.
         """
+        took_s = 0.0
         while True:
-            await self._clock.sleep(self._interval_s)
-            await self.commit()
+            await self._clock.sleep(max(self._interval_s / 2, self._interval_s - took_s))
+            began_s = self._clock.monotonic_s()
+            await self.commit(self._pace.allowance)
+            took_s = self._clock.monotonic_s() - began_s
 
-    async def commit(self) -> None:
-        """Book what has been heard; on failure it waits for the next time.
+    async def commit(self, most: int | None = None) -> None:
+        """Book what has been heard, at `most` so many telemetry messages; on failure it waits for the next time.
 
         Raises:
             StoreTaken: another fleet service has claimed the store.
         """
-        batch = self._inbox.drain()
+        batch = self._inbox.drain(most)
         self._drained.set()
         self._drained = anyio.Event()
         began_s = self._clock.monotonic_s()
@@ -201,6 +212,7 @@ class Ingest:
 
     def _book_batch(self, batch: Batch) -> None:
         """In the worker thread. After a failure the book is read anew: whether a commit took hold may be unknown."""
+        began_s = self._spent_s()
         book, self._book = self._book or Book(*self._store.load()), None
         desk, self._desk = self._desk or WatchDesk(self._store.load_watch(), self._rules), None
         now_s = self._now_s()
@@ -215,6 +227,7 @@ class Ingest:
         desk.applied(decided)
         self._note_watch(desk, decided)
         self._note(book, batch, changes, now_s)
+        self._pace.note(len(batch.telemetry), self._spent_s() - began_s)
         if self._prune_rule.is_due(self._clock.unix_s(), self._clock.monotonic_s()):
             self._prune(book, now_s)
         self._book, self._desk = book, desk
@@ -226,7 +239,7 @@ class Ingest:
         _log.debug("pruned %d rows", gone)
 
     def _note(self, book: Book, batch: Batch, changes: Changes, now_s: int) -> None:
-        heard = (*(each.heard_s for each in batch.telemetry), *(each.heard_s for each in batch.presences))
+        heard = (*(each.waits_since_s for each in batch.telemetry), *(each.heard_s for each in batch.presences))
         self._lag_s = max(0.0, now_s - min(heard, default=now_s))
         self._last_commit_s = now_s
         self._outdated += changes.outdated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from shared.secret_files import read_secret
 from shared.topics import ALL_LAST_WORDS, ALL_PRESENCE, ALL_TELEMETRY
 
 _log = logging.getLogger(__name__)
+_COLLECT_AFTER = (10_000, 10, 100)
+"""Thresholds of Python's garbage collector. The book of a large fleet is a million objects that stay and lie in no
+cycle: with Python's own, half of the time of booking would go into walking through all of them again."""
 
 
 class FleetService:
@@ -90,6 +94,7 @@ def run_fleet(settings: CloudSettings) -> None:
     Raises:
         ConfigurationError, StorageError: it cannot start or go on; the text says why.
     """
+    gc.set_threshold(*_COLLECT_AFTER)
     engine = open_engine(settings.storage_url(), writes=True)
     store = FleetStore(engine)
     service = FleetService(settings, store, SystemClock())

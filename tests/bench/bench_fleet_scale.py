@@ -22,7 +22,7 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.swarm_words import Profile, non_zero_counts
 
 _SAMPLE_S = 5.0
-_SETTLE_S = 60.0
+_SETTLE_S = 120.0
 _FILES_BESIDE = 500
 _PRESENT = 'tandem_fleet_messages_total{kind="presence"}'
 _HEARD = 'tandem_fleet_messages_total{kind="telemetry"}'

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from cloud_service.fleet.deltas import MAX_COUNT, Verdicts, further_verdicts, increase, series_of, snapshot_of
+from cloud_service.fleet.deltas import Verdicts, further_verdicts, increase, series_of, snapshot_of
 from shared.errors import MessageError
-from shared.types import Outcome, RequestCounters, StepCounts
+from shared.types import Outcome, StepCounts
 from tests.support.simulated_device import CountedModel
 
 
@@ -18,7 +16,7 @@ def model() -> CountedModel:
 def test_the_first_word_of_a_series_counts_in_full(model: CountedModel) -> None:
     model.serve(Outcome.EDGE, 3)
     grown = increase(None, snapshot_of(model.telemetry()))
-    assert grown is not None and grown.counters == model.counters()
+    assert grown.counters == model.counters()
 
 
 def test_a_later_word_counts_what_it_adds(model: CountedModel) -> None:
@@ -26,18 +24,9 @@ def test_a_later_word_counts_what_it_adds(model: CountedModel) -> None:
     last = snapshot_of(model.telemetry())
     model.serve(Outcome.CLOUD, 2, latency_ms=40)
     grown = increase(last, snapshot_of(model.telemetry()))
-    assert grown is not None
     assert (grown.counters.edge, grown.counters.cloud, grown.counters.wanted) == (0, 2, 2)
     assert set(grown.latency) == {"cloud"} and sum(grown.latency["cloud"].dense()) == 2
     assert grown.reasons == {"uncertain": 2}
-
-
-def test_a_doubled_or_overtaken_word_counts_nothing(model: CountedModel) -> None:
-    early = snapshot_of(model.telemetry())
-    model.serve(Outcome.EDGE)
-    late = snapshot_of(model.telemetry())
-    assert increase(late, late) is None
-    assert increase(late, early) is None
 
 
 def test_what_is_in_flight_is_a_change_that_may_be_negative(model: CountedModel) -> None:
@@ -45,7 +34,6 @@ def test_what_is_in_flight_is_a_change_that_may_be_negative(model: CountedModel)
     last = snapshot_of(model.telemetry())
     model.end(Outcome.EDGE, 4)
     grown = increase(last, snapshot_of(model.telemetry()))
-    assert grown is not None
     counters = grown.counters
     assert (counters.accepted, counters.edge, counters.in_flight) == (0, 4, -4)
     assert counters.accepted == counters.edge + counters.in_flight
@@ -58,12 +46,6 @@ def test_a_count_that_goes_backwards_is_refused(model: CountedModel) -> None:
     fewer.sequence = 7
     with pytest.raises(MessageError, match="backwards"):
         increase(last, snapshot_of(fewer.telemetry()))
-
-
-def test_a_count_that_no_device_can_reach_is_refused(model: CountedModel) -> None:
-    counters = RequestCounters(received=MAX_COUNT + 1, accepted=MAX_COUNT + 1, edge=MAX_COUNT + 1)
-    with pytest.raises(MessageError, match="larger"):
-        snapshot_of(replace(model.telemetry(), counters=counters))
 
 
 def test_boot_version_and_variant_are_counted_apart(model: CountedModel) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,12 @@ def telemetry(told: ModelTelemetry, topic: str = TOPIC) -> Message:
     return Message(topic, encode_telemetry(told))
 
 
+def of(model: CountedModel) -> Message:
+    """What a model tells now, on its own topic."""
+    told = model.telemetry()
+    return telemetry(told, topics.telemetry(told.device_id, told.model.name))
+
+
 def presence(device_id: str, boot_id: str, *, online: bool) -> Message:
     return Message(topics.presence(device_id), encode_presence(Presence(device_id, boot_id, online, 0, "1")))
 
@@ -28,7 +35,7 @@ def test_only_the_newest_word_of_a_series_waits() -> None:
     for each in (told[1], told[2], told[0]):
         inbox.take_in(telemetry(each), 5)
     (heard,) = inbox.drain().telemetry
-    assert heard.snapshot.sequence == 3
+    assert heard.sequence == 3
     assert inbox.statistics().coalesced == 2
 
 
@@ -85,8 +92,54 @@ def test_a_batch_that_could_not_be_booked_does_not_hide_newer_words() -> None:
     inbox.take_in(presence("d1", "b1", online=False), 6)
     inbox.put_back(failed)
     batch = inbox.drain()
-    assert [heard.snapshot.sequence for heard in batch.telemetry] == [2]
+    assert [heard.sequence for heard in batch.telemetry] == [2]
     assert [heard.presence.online for heard in batch.presences] == [False]
+
+
+def test_what_does_not_fit_into_a_batch_waits_on_and_what_has_waited_longest_comes_first() -> None:
+    inbox = Inbox(10)
+    models = [CountedModel(name, "b1") for name in ("d1", "d2", "d3")]
+    for second, model in enumerate(models):
+        inbox.take_in(of(model), second)
+    inbox.take_in(presence("d4", "b1", online=True), 3)
+    inbox.take_in(of(models[0]), 4)
+    early, late = inbox.drain(2), inbox.drain(2)
+    assert [(each.series.device_id, each.sequence) for each in early.telemetry] == [("d1", 2), ("d2", 1)]
+    assert [each.series.device_id for each in late.telemetry] == ["d3"]
+    assert (len(early.presences), len(late.presences)) == (1, 0)
+    assert (early.telemetry[0].waits_since_s, early.telemetry[0].heard_s) == (0, 4)
+    assert inbox.statistics().waiting == 0
+
+
+def test_a_batch_that_could_not_be_booked_takes_its_place_before_what_waited_behind_it() -> None:
+    inbox = Inbox(10)
+    models = [CountedModel(name, "b1") for name in ("d1", "d2")]
+    for second, model in enumerate(models):
+        inbox.take_in(of(model), second)
+    failed = inbox.drain(1)
+    inbox.take_in(of(models[0]), 2)
+    inbox.put_back(failed)
+    told = [(each.series.device_id, each.sequence, each.waits_since_s) for each in inbox.drain().telemetry]
+    assert told == [("d1", 2, 0), ("d2", 1, 1)]
+
+
+@pytest.mark.parametrize("broken", [{"cloud_link": "a\0b"}, {"score_counts": (2**60,)}])
+def test_a_malformed_message_takes_no_sound_ones_place(broken: dict[str, Any]) -> None:
+    inbox, model = Inbox(10), CountedModel("d1", "b1")
+    inbox.take_in(of(model), 1)
+    inbox.take_in(telemetry(replace(model.telemetry(), **broken)), 2)
+    assert [each.sequence for each in inbox.drain().telemetry] == [1]
+    assert inbox.statistics().dropped == {"malformed": 1}
+
+
+def test_what_an_earlier_boot_said_is_no_sign_of_life_once_a_later_one_has_been_booked() -> None:
+    inbox = Inbox(10)
+    for model in (CountedModel("d0", "b1"), CountedModel("d1", "b1"), CountedModel("d2", "b1")):
+        inbox.take_in(of(model), 1)
+    inbox.take_in(presence("d1", "b2", online=True), 2)
+    inbox.drain(1)
+    waiting = {each.series.device_id: each.retained for each in inbox.drain().telemetry}
+    assert waiting == {"d1": True, "d2": False}
 
 
 def test_it_says_when_it_is_full() -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 import anyio
 import anyio.lowlevel
@@ -9,6 +12,7 @@ import pytest
 from cloud_service.fleet.buckets import DEVICE_WIDTHS_S, FLEET_WIDTHS_S, Retention
 from cloud_service.fleet.ingest import BrokerState, Ingest
 from cloud_service.fleet.pruning import STEADY_FOR_S
+from cloud_service.fleet.tally import Tally, total
 from cloud_service.watch.records import WatchKind
 from shared import topics
 from shared.codec import encode_presence, encode_telemetry
@@ -31,7 +35,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def make_ingest(store: MemoryStore, clock: FakeClock, *, capacity: int = 100) -> Ingest:
+def make_ingest(
+    store: MemoryStore, clock: FakeClock, *, capacity: int = 100, spent_s: Callable[[], float] = time.thread_time
+) -> Ingest:
     broker = BrokerState("localhost:1883", True, "")
     return Ingest(
         store,
@@ -40,11 +46,16 @@ def make_ingest(store: MemoryStore, clock: FakeClock, *, capacity: int = 100) ->
         commit_interval_s=1,
         retention=RETENTION,
         inbox_capacity=capacity,
+        spent_s=spent_s,
     )
 
 
 def word(model: CountedModel, *, retained: bool = False) -> Message:
     return Message(TOPIC, encode_telemetry(model.telemetry()), retained)
+
+
+def payload(model: CountedModel) -> bytes:
+    return encode_telemetry(model.telemetry())
 
 
 async def test_an_increase_is_booked_into_every_width_for_fleet_and_device() -> None:
@@ -111,6 +122,66 @@ async def test_a_message_that_goes_backwards_is_refused_and_counted() -> None:
         await ingest.commit()
     assert ingest.statistics().refused == 1
     assert store.sum().counters == model.counters()
+
+
+async def test_a_word_that_is_doubled_or_overtaken_counts_nothing() -> None:
+    store, model = MemoryStore(), CountedModel("d1", "b1")
+    ingest = make_ingest(store, FakeClock())
+    early = word(model)
+    model.serve(Outcome.EDGE)
+    late = word(model)
+    for each in (late, late, early):
+        await ingest.take(each)
+        await ingest.commit()
+    assert ingest.statistics().outdated == 2
+    assert store.sum().counters == model.counters()
+
+
+async def test_commits_that_book_a_part_each_lose_nothing_and_tell_how_long_the_oldest_waited() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    ingest = make_ingest(store, clock)
+    models = [CountedModel(f"d{number}", "b1") for number in range(5)]
+    for _ in range(3):
+        for model in models:
+            model.serve(Outcome.EDGE)
+            await ingest.take(Message(topics.telemetry(model.telemetry().device_id, "intents"), payload(model)))
+        clock.advance(1)
+        await ingest.commit(2)
+    assert (ingest.statistics().inbox.waiting, ingest.statistics().lag_s) == (3, 3)
+    assert store.status is not None and store.status.written_s == int(clock.unix_s())
+    await ingest.commit()
+    assert ingest.statistics().inbox.waiting == 0
+    assert store.sum().counters == total(Tally(model.counters()) for model in models).counters
+
+
+async def test_counts_of_an_earlier_boot_that_are_booked_late_bring_it_not_back_to_life() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    ingest = make_ingest(store, clock)
+    other, early = CountedModel("d0", "b1"), CountedModel("d1", "b1")
+    for model in (other, early):
+        await ingest.take(Message(topics.telemetry(model.telemetry().device_id, "intents"), payload(model)))
+    await ingest.take(Message(topics.presence("d1"), encode_presence(Presence("d1", "b2", True, 0, "1"))))
+    await ingest.commit(1)
+    await ingest.commit(1)
+    assert len(store.states) == 2 and store.devices["d1"].boot_id == "b2"
+
+
+async def test_a_run_books_at_its_pace_and_the_end_books_the_rest() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    spent_s = count(0.0, 1.0)
+    ingest = make_ingest(store, clock, capacity=1000, spent_s=lambda: next(spent_s))
+    for number in range(250):
+        model = CountedModel(f"d{number}", "b1")
+        await ingest.take(Message(topics.telemetry(f"d{number}", "intents"), payload(model)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ingest.run)
+        while ingest.statistics().commits < 2:
+            clock.advance(1)
+            await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
+    assert len(store.states) == 200
+    await ingest.commit()
+    assert len(store.states) == 250
 
 
 async def test_a_writer_whose_store_was_taken_ends() -> None:

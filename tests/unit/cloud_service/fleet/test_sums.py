@@ -33,6 +33,7 @@ steps = st.lists(
         st.tuples(st.just("boot"), device),
         st.tuples(st.just("update"), device),
         st.tuples(st.just("commit")),
+        st.tuples(st.just("commit_some"), st.integers(0, 2)),
         st.tuples(st.just("commit_fails"), st.sampled_from(["before", "after"])),
         st.tuples(st.just("kill_service")),
         st.tuples(st.just("jump"), st.integers(-4000, 4000)),
@@ -90,9 +91,12 @@ class World:
     async def do_commit(self) -> None:
         await self.ingest.commit()
 
+    async def do_commit_some(self, most: int) -> None:
+        await self.ingest.commit(most)
+
     async def do_commit_fails(self, when: str) -> None:
         self.store.fail_next = when
-        await self.ingest.commit()
+        await self.ingest.commit(1)
 
     async def do_kill_service(self) -> None:
         self.ingest = self._start()

@@ -139,6 +139,15 @@ def test_the_page_reads_one_look_of_everything(writing: Engine, reading: Engine)
     assert told.devices[1].models[0].series.model_version == "2"
 
 
+def test_the_charts_counters_are_the_sum_over_what_the_fleet_runs(writing: Engine, reading: Engine) -> None:
+    store = claimed(writing)
+    for name, version in (("d1", "1"), ("d2", "2")):
+        store.commit(changes_of(model_with(name, version=version)), STATUS)
+    told = read(reading)
+    assert told.chart == {NOW_S: Tally(told.all_time.counters)}
+    assert told.all_time.counters.accepted == 12
+
+
 def test_a_device_not_heard_for_long_is_silent(writing: Engine, reading: Engine) -> None:
     claimed(writing).commit(changes_of(model_with()), STATUS)
     assert read(reading, replace(QUESTION, seen_since_s=NOW_S + 1)).device_counts == DeviceCounts(0, 1, 0)
