@@ -23,6 +23,7 @@ from cloud_service.dashboard import (
     offload_page,
     overview_page,
     risk_page,
+    rollout_page,
 )
 from cloud_service.dashboard.feed import Feed
 from cloud_service.dashboard.site import Site
@@ -45,6 +46,7 @@ PAGES = (
     log_page.routes,
     offload_page.routes,
     risk_page.routes,
+    rollout_page.routes,
 )
 """One a page: what makes its routes; see `cloud_service.dashboard.site`."""
 

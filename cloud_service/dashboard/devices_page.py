@@ -20,12 +20,15 @@ from cloud_service.dashboard.devices_view import (
 )
 from cloud_service.dashboard.ranges import DEFAULT_PRESET, PRESETS, Preset, Stretch, axis_for
 from cloud_service.dashboard.refusals import Refused
+from cloud_service.dashboard.rollouts_view import progress_words
 from cloud_service.dashboard.site import Site
 from cloud_service.fleet.buckets import DEVICE_WIDTHS_S
 from cloud_service.fleet.retention import retention_of
 from cloud_service.storage.device_reader import DeviceReader
+from cloud_service.storage.rollout_reader import RolloutReader
 from shared.errors import InputError, StorageError
 from shared.types import IDENTIFIER
+from shared.update.report import UpdateReport
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -38,6 +41,7 @@ class _Page:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._reader = DeviceReader(site.reading)
+        self._updates = RolloutReader(site.reading)
         self._retention = retention_of(site.settings.fleet)
         self._offline_after_s = site.settings.fleet.offline_after_ms // 1000
 
@@ -65,6 +69,7 @@ class _Page:
             raise Refused(400, "There is no such stretch", f"range must be one of {', '.join(PRESETS)}.")
         try:
             history = await self._site.read(self._look_at, device_id, PRESETS[key], now_s)
+            updates = await self._site.read(self._updates_of, device_id, history)
         except StorageError as error:
             raise _unreadable() from error
         if history is None:
@@ -77,6 +82,8 @@ class _Page:
             gate_words=gate_words,
             in_force_words=in_force_words,
             link_words=LINK_WORDS,
+            updates=updates,
+            progress_words=progress_words,
         )
 
     def _look(self, address: DevicesAddress) -> DevicesView:
@@ -92,6 +99,12 @@ class _Page:
         kept = self._retention.kept_since(now_s)
         of_devices = {width_s: since_s for width_s, since_s in kept.items() if width_s in DEVICE_WIDTHS_S}
         return self._reader.device(device_id, axis_for(Stretch(shown), now_s, of_devices))
+
+    def _updates_of(self, device_id: str, history: DeviceHistory | None) -> dict[str, UpdateReport]:
+        """In a worker thread: the newest word on each model's updates."""
+        models = {each.model for each in history.models} if history else set()
+        found = {model: self._updates.report(device_id, model) for model in models}
+        return {model: report for model, report in found.items() if report is not None}
 
     def _now_s(self) -> int:
         return self._site.now_ms() // 1000

@@ -23,6 +23,7 @@ LINKS = (
     Link("/risk", "Risk"),
     Link("/hard-cases", "Hard cases"),
     Link("/devices", "Devices"),
+    Link("/updates", "Updates"),
     Link("/log", "Log", Role.OPERATOR),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SHARE = 0.2
+_SHARE = 0.15
 _FEWEST = 100
 _REMEMBERED = 0.8
 """What earlier commits weigh in the next one's measure of a message: five commits back it is a third."""

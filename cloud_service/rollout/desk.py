@@ -46,27 +46,35 @@ class RolloutDesk:
         self._store = store
         self._clock = clock
 
-    def start(self, plan: Plan, actor: Actor) -> Rollout:
-        """Begin a rollout.
+    def start(self, plan: Plan, actor: Actor, *, everywhere: bool = False) -> Rollout:
+        """Begin a rollout; `everywhere`: in all of its stages at once, whatever devices say.
 
         Raises:
             RolloutError: the plan cannot be followed, or a ring has another rollout of the model under way.
             StorageError: the store cannot be written.
         """
         now_s = int(self._clock.unix_s())
-        step = orders.start(_new_id(now_s), plan, actor.name, now_s)
+        begin = orders.start_everywhere if everywhere else orders.start
+        step = begin(_new_id(now_s), plan, actor.name, now_s)
         self._store.add(step, self._entries(actor))
         return step.rollout
 
-    def give(self, order: Order, rollout_id: str, actor: Actor) -> Rollout:
-        """Give an order.
+    def give(
+        self, order: Order, rollout_id: str, actor: Actor, check: Callable[[Rollout], None] = lambda rollout: None
+    ) -> Rollout:
+        """Give an order. `check` sees the rollout as it is at that moment, and raises where it is not as was meant.
 
         Raises:
-            RolloutError: there is no such rollout, or it cannot be done as the rollout stands.
+            RolloutError: there is no such rollout, it cannot be done as the rollout stands, or `check` says so.
             StorageError: the store cannot be written.
         """
-        now_s, rule = int(self._clock.unix_s()), _RULES[order]
-        return self._store.change(rollout_id, lambda it: rule(it, actor.name, now_s), self._entries(actor)).rollout
+        now_s = int(self._clock.unix_s())
+
+        def rule(rollout: Rollout) -> Step:
+            check(rollout)
+            return _RULES[order](rollout, actor.name, now_s)
+
+        return self._store.change(rollout_id, rule, self._entries(actor)).rollout
 
     def _entries(self, actor: Actor) -> EntryMaker:
         return EntryMaker(actor, int(self._clock.unix_s() * 1000))

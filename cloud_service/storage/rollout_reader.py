@@ -9,7 +9,14 @@ from sqlalchemy import ColumnElement, Connection, Engine, func, select
 from cloud_service.fleet.buckets import DAY_S, FINE_S, HOUR_S, MINUTE_S, WHOLE_FLEET
 from cloud_service.fleet.tally import SparseHistogram
 from cloud_service.rollout.plan import Release
-from cloud_service.rollout.records import DeviceFailure, FieldFigures, FieldSide, Rollout
+from cloud_service.rollout.records import (
+    DeviceFailure,
+    FieldFigures,
+    FieldSide,
+    Rollout,
+    RolloutCounts,
+    RolloutState,
+)
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.telling import NEW_VARIANT, OLD_VARIANT
 from cloud_service.storage import tables
@@ -101,7 +108,36 @@ class RolloutReader:
         with self._store.look() as connection:
             return [RingShare(*row) for row in connection.execute(query)] if connection else []
 
-    def failures(self, rollout_id: str, *, limit: int = 100) -> list[DeviceFailure]:
+    def models(self) -> list[str]:
+        """The models whose updates devices have told of, by name.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        query = select(device_updates.c.model).distinct().order_by(device_updates.c.model)
+        with self._store.look() as connection:
+            return list(connection.execute(query).scalars()) if connection else []
+
+    def counts(self) -> RolloutCounts:
+        """How many rollouts, devices and orders stand where.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        states, phases = (rollouts.c.model, rollouts.c.state), (device_updates.c.model, device_updates.c.phase)
+        with self._store.look() as connection:
+            if connection is None:
+                return RolloutCounts({}, {}, 0)
+            by_state = connection.execute(select(*states, func.count()).group_by(*states)).all()
+            by_phase = connection.execute(select(*phases, func.count()).group_by(*phases)).all()
+            unsigned = select(func.count()).select_from(ring_orders).where(ring_orders.c.signed_s.is_(None))
+            return RolloutCounts(
+                {(model, RolloutState(state)): count for model, state, count in by_state},
+                {(model, phase): count for model, phase, count in by_phase},
+                connection.execute(unsigned).scalar() or 0,
+            )
+
+    def failures(self, rollout_id: str, *, limit: int = 100, offset: int = 0) -> list[DeviceFailure]:
         """The devices that could not take a rollout's release, the last heard first.
 
         Raises:
@@ -109,7 +145,7 @@ class RolloutReader:
         """
         columns = rollout_failures.c
         query = select(rollout_failures).where(columns.rollout_id == rollout_id)
-        query = query.order_by(columns.heard_s.desc(), columns.device_id).limit(limit)
+        query = query.order_by(columns.heard_s.desc(), columns.device_id).limit(limit).offset(offset)
         with self._store.look() as connection:
             return [failure_of(row) for row in connection.execute(query).mappings()] if connection else []
 
