@@ -25,8 +25,8 @@ from shared.logs import set_up_logging
 from shared.tracing import traced
 
 ROLES = ("web", "gateway", "delivery", "rollout", "fleet")
-"""In the order in which they are stopped: first who shows, then who answers, last who counts. `delivery` is started
-where a repository is configured, `rollout` where its section is there."""
+"""In the order in which they are stopped: first who shows, then who answers, last who counts. `delivery` and
+`rollout` are started where their sections are there."""
 
 _INTERRUPTED = 130
 _STOP_MARGIN_S = 10.0
@@ -78,7 +78,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_cloud_settings(options.config)
     stop_within_s = settings.gateway.drain_ms / 1e3 + _STOP_MARGIN_S
     if options.role is None:
-        wanted = {"delivery": settings.delivery.repository, "rollout": settings.rollout}
+        wanted = {"delivery": settings.delivery, "rollout": settings.rollout}
         roles = [role for role in ROLES if wanted.get(role, True)]
         return asyncio.run(_supervise(roles, options.config, stop_within_s))
     if options.lifeline is not None:

@@ -126,7 +126,8 @@ class WebSettings(Section):
 
 
 class DeliverySettings(Section):
-    """Gives devices the files in `repository`: in blocks over MQTT, and by HTTP on `host`:`port`. Without it, neither.
+    """Gives devices the files in `repository`, by default the registry's folder: in blocks over MQTT, and by HTTP on
+    `host`:`port`. The section's being there turns both on.
 
     `publisher`: this one's id; with `password_file` it is its login at the broker too, so that each has its own. The
     rates are of blocks over MQTT, `total_bytes_s` for all devices and `device_bytes_s` for each; at most
@@ -146,6 +147,8 @@ class DeliverySettings(Section):
     tls: TlsSettings | None = None
     credentials: Path | None = None
     http_connections: int = Field(1000, ge=1)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(9466, ge=0, le=65535)
 
 
 class StorageSettings(Section):
@@ -180,12 +183,16 @@ class RolloutSettings(Section):
     """Takes new releases through the fleet; the section's being there turns it on. It needs the registry's online keys.
 
     `client_id` is its name at the broker; with `password_file` it is its login there too. Devices' reports are written
-    and rollouts taken on every `interval_ms`.
+    and rollouts taken on every `interval_ms`. A rollout is forgotten `kept_days` after its end, but none by which a
+    ring still runs.
     """
 
     client_id: str = Field("tandem-rollout", pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     password_file: Path | None = None
     interval_ms: int = Field(1000, ge=50, le=60_000)
+    kept_days: int = Field(365, ge=1)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(9467, ge=0, le=65535)
 
 
 class PrivacySettings(Section):
@@ -205,7 +212,7 @@ class CloudSettings(Settings):
     fleet: FleetSettings = FleetSettings()
     watch: WatchSettings = WatchSettings()
     web: WebSettings = WebSettings()
-    delivery: DeliverySettings = DeliverySettings()
+    delivery: DeliverySettings | None = None
     storage: StorageSettings = StorageSettings()
     privacy: PrivacySettings = PrivacySettings()
     registry: RegistrySettings = RegistrySettings()
@@ -219,19 +226,22 @@ class CloudSettings(Settings):
             require_protected(
                 "gateway.host", gateway.host, tls=gateway.tls is not None, credentials=gateway.credentials is not None
             )
-            for name, host in (
-                ("gateway.metrics_host", gateway.metrics_host),
-                ("fleet.metrics_host", self.fleet.metrics_host),
+            for name, section in (
+                ("gateway", gateway),
+                ("fleet", self.fleet),
+                ("delivery", self.delivery),
+                ("rollout", self.rollout),
             ):
-                require_protected(name, host, tls=False, credentials=False)
+                if section is not None:
+                    require_protected(f"{name}.metrics_host", section.metrics_host, tls=False, credentials=False)
             self._require_protected_page()
-            delivery = self.delivery
-            require_protected(
-                "delivery.host",
-                delivery.host,
-                tls=delivery.tls is not None,
-                credentials=delivery.credentials is not None,
-            )
+            if (delivery := self.delivery) is not None:
+                require_protected(
+                    "delivery.host",
+                    delivery.host,
+                    tls=delivery.tls is not None,
+                    credentials=delivery.credentials is not None,
+                )
             require_tls("broker.host", self.broker.host, "broker.ca_file", tls=self.broker.ca_file is not None)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
@@ -251,6 +261,20 @@ class CloudSettings(Settings):
     def registry_place(self) -> Path | str:
         """The repository's folder, or the URL of its bucket."""
         return self.registry.url or self.data_dir / "repository"
+
+    def served_repository(self) -> Path:
+        """The folder that delivery serves.
+
+        Raises:
+            ConfigurationError: the registry's place is a bucket, and no folder is named.
+        """
+        place = (self.delivery and self.delivery.repository) or self.registry_place()
+        if isinstance(place, Path):
+            return place
+        raise ConfigurationError(
+            f"delivery serves a folder, and registry.url is {place}: name a folder that mirrors it in "
+            "delivery.repository, or let devices fetch from the bucket by HTTP"
+        )
 
     def registry_keys(self) -> Path:
         """The folder of the repository's keys."""
@@ -287,7 +311,8 @@ def load_cloud_settings(file: Path | None) -> CloudSettings:
             "rollout": settings.rollout
             and settings.rollout.model_copy(update={"password_file": beside(settings.rollout.password_file)}),
             "registry": settings.registry.model_copy(update={"keys": beside(settings.registry.keys)}),
-            "delivery": settings.delivery.model_copy(
+            "delivery": settings.delivery
+            and settings.delivery.model_copy(
                 update={
                     "tls": tls_beside(settings.delivery.tls),
                     **{name: beside(getattr(settings.delivery, name)) for name in _DELIVERY_PATHS},

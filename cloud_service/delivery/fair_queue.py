@@ -180,6 +180,7 @@ class FairQueue:
 
     def _device(self, device_id: str, now_s: float) -> _Device:
         if device_id not in self._devices:
+            self._forget_idle()
             self._devices[device_id] = _Device(device_id, Bucket(self._limits.device_bytes_s, now_s))
         self._devices.move_to_end(device_id)
         return self._devices[device_id]

@@ -18,9 +18,11 @@ from cloud_service.config import CloudSettings, DeliverySettings
 from cloud_service.delivery.fair_queue import DeliveryLimits
 from cloud_service.delivery.files import FolderFiles
 from cloud_service.delivery.http_app import make_http_app
+from cloud_service.delivery.metrics import DeliveryCollector
 from cloud_service.delivery.publisher import BlockPublisher
 from cloud_service.event_loop import run_on_event_loop
 from cloud_service.gateway.authentication import TokenAuthenticator, TrustedLoopback
+from cloud_service.metrics_listener import metrics_listener
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError
 from shared.mqtt import BrokerAddress, BrokerLink
@@ -35,12 +37,12 @@ class DeliveryService:
 
     def __init__(self, settings: CloudSettings, repository: Path, clock: Clock) -> None:
         """Raises: ConfigurationError: the password file or the certificate authority cannot be read."""
-        delivery = settings.delivery
+        delivery = settings.delivery or DeliverySettings()
         self.publisher = BlockPublisher(
             delivery.publisher, FolderFiles(repository), self._publish, clock, limits_of(delivery)
         )
         self.link = BrokerLink(
-            _broker_address(settings),
+            _broker_address(settings, delivery),
             delivery.publisher,
             clock,
             will=self.publisher.will,
@@ -76,17 +78,19 @@ def run_delivery(settings: CloudSettings) -> None:
     Raises:
         ConfigurationError: there is no repository, it cannot listen, or a password or certificate cannot be used.
     """
-    repository = settings.delivery.repository
-    if repository is None or not repository.is_dir():
-        raise ConfigurationError(f"delivery.repository: {repository} is no folder; name the one that publish fills")
+    delivery, repository = settings.delivery or DeliverySettings(), settings.served_repository()
+    if not repository.is_dir():
+        raise ConfigurationError(
+            f"delivery.repository: {repository} is no folder; `cloud-service keys init` and `publish` fill it"
+        )
     clock = SystemClock()
     service = DeliveryService(settings, repository, clock)
-    with _bound(settings.delivery) as listener:
-        run_on_event_loop(_serve_until_stopped(service, _http_server(settings, repository, clock), listener))
+    collector = DeliveryCollector(service.publisher.statistics, service.link.statistics)
+    with metrics_listener("delivery", delivery.metrics_host, delivery.metrics_port, collector), _bound(delivery) as it:
+        run_on_event_loop(_serve_until_stopped(service, _http_server(delivery, repository, clock), it))
 
 
-def _http_server(settings: CloudSettings, repository: Path, clock: Clock) -> _Server:
-    delivery = settings.delivery
+def _http_server(delivery: DeliverySettings, repository: Path, clock: Clock) -> _Server:
     credentials = delivery.credentials
     authenticator = TokenAuthenticator(credentials, clock) if credentials else TrustedLoopback()
     tls = delivery.tls
@@ -138,9 +142,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _broker_address(settings: CloudSettings) -> BrokerAddress:
+def _broker_address(settings: CloudSettings, delivery: DeliverySettings) -> BrokerAddress:
     """The broker of all processes; the login is this publisher's own, as a user has one connection."""
-    broker, delivery = settings.broker, settings.delivery
+    broker = settings.broker
     password = read_secret("delivery.password_file", delivery.password_file) if delivery.password_file else None
     return BrokerAddress(
         broker.host,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
@@ -127,8 +128,8 @@ def _exchange(repository: Repository, leaving: Mapping[str, Sequence[str]], pass
                         made.append(successors[keyid].keyid)
                     _replace_key(change, role, keyid, successors[keyid])
     except RegistryError:
-        for keyid in made:
-            repository.keys.retire(keyid)
+        with suppress(RegistryError):
+            _retire_unused(repository, set(made))
         raise
     pin(repository)
     _retire_unused(repository, set(successors))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cloud_service.registry.catalogue import find_release
 from cloud_service.registry.chunks import chunks_of
-from cloud_service.registry.director import Director
+from cloud_service.registry.director import Director, assigned_releases
 from cloud_service.registry.metadata import (
     TIMESTAMP_PATH,
     SignedState,
@@ -66,18 +66,26 @@ def collect_metadata(repository: Repository) -> Swept:
         return _sweep(repository, (METADATA,), set(_live_metadata(repository, repository.state())))
 
 
-def retire(repository: Repository, model: str, version: str) -> None:
+def retire(repository: Repository, model: str, version: str, *, closes_way_back: bool = False) -> None:
     """Take a release off the list, with its gates and its exception; its files go with the next sweep.
 
+    `closes_way_back`: even where a ring or device ran it before, and could no longer be sent back to it.
+
     Raises:
-        RegistryError: it is not listed, an assignment names it, or a key is not here.
+        RegistryError: it is not listed, an assignment names it, it is a way back, or a key is not here.
     """
-    assigned = Director(repository).assignments()
     with repository.changing() as change:
+        assigned = Director(repository).assignments()
+        before, _ = assigned_releases(repository, change.state)
         release = find_release(change, model, version)
         for name, assignment in assigned.items():
             if assignment.model == model and version in {arm.version for arm in assignment.arms}:
                 raise RegistryError(f"{name} gives its devices {model} {version}: it cannot be retired")
+        if (model, version) in before and not closes_way_back:
+            raise RegistryError(
+                f"{model} {version} is what devices ran before, and a rollback leads to it: "
+                "retire it with --close-way-back where they are never to run it again"
+            )
         remember(repository, release)
         unlist(change, model, version)
         if exception_target(model, version) in change.role(EXCEPTIONS_ROLE).targets:

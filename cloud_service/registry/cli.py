@@ -54,7 +54,10 @@ def _add_registry(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_release(show, "MODEL or MODEL@VERSION")
     _command(registry, "verify", "read everything as a device would; exit code 1 where it is damaged", "verify_all")
     _command(registry, "gc", "take away what nothing names any more", "collect_garbage")
-    _add_release(_command(registry, "retire", "take a release off the list", "retire_release"))
+    retire = _command(registry, "retire", "take a release off the list", "retire_release")
+    _add_release(retire)
+    way_back = "even where a rollback would lead to it, which then fails"
+    retire.add_argument("--close-way-back", action="store_true", help=way_back)
     allow = _command(registry, "allow", "let a release be taken below the version floor", "allow_release")
     _add_release(allow)
     reason = allow.add_mutually_exclusive_group(required=True)

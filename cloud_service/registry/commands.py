@@ -139,7 +139,7 @@ def collect_garbage(options: argparse.Namespace) -> int:
 def retire_release(options: argparse.Namespace) -> int:
     """Take a release off the list."""
     model, version = _release(options)
-    retire(_repository(options), model, version)
+    retire(_repository(options), model, version, closes_way_back=options.close_way_back)
     _say(f"{model} {version} is no longer listed")
     return 0
 

@@ -38,7 +38,7 @@ class Director:
         self.assign_many({target_name: assignment})
 
     def assign_many(self, assignments: Mapping[str, Assignment]) -> None:
-        """Several at once: devices see all of them or none.
+        """Several at once: devices see all of them or none. What is signed already stays, and is published with them.
 
         Raises:
             RegistryError: the name is none of a ring or device, the sequence is not above the one before, a release
@@ -46,7 +46,10 @@ class Director:
                 exception, too many devices have an assignment of their own, or an online key is not here.
         """
         with self._repository.changing() as change:
+            listed = change.state.role(DIRECTOR_ROLE).targets
             for name, assignment in assignments.items():
+                if name in listed and self._current(change.state, name) == assignment:
+                    continue
                 self._check(change, name, assignment)
                 self._put(change, name, assignment)
             devices = sum(name.startswith("devices/") for name in change.role(DIRECTOR_ROLE).targets)
@@ -62,8 +65,8 @@ class Director:
             RegistryError: an online key is not here, or the store cannot be written.
         """
         with self._repository.changing() as change:
-            for name in target_names:
-                change.edit(DIRECTOR_ROLE).targets.pop(name, None)
+            for name in set(target_names) & set(change.role(DIRECTOR_ROLE).targets):
+                change.edit(DIRECTOR_ROLE).targets.pop(name)
 
     def assignments(self) -> dict[str, Assignment]:
         """What is in force, by target name.

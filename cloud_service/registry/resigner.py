@@ -21,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 _DAY_S = 86_400.0
 _WARNED_DAYS = 30.0
 _RETRIES_AN_INTERVAL = 10
+_LOOK_S = 60.0
 
 
 class Resigner:
@@ -34,7 +35,7 @@ class Resigner:
         interval_s = self._repository.settings.resign_every_minutes * 60
         while True:
             has_signed = await anyio.to_thread.run_sync(self._try_to_sign)
-            await self._repository.clock.sleep(interval_s if has_signed else interval_s / _RETRIES_AN_INTERVAL)
+            await self._wait(interval_s if has_signed else interval_s / _RETRIES_AN_INTERVAL)
 
     def sign(self) -> list[str]:
         """Sign what is due, and take up what was published without the online keys. Returns the roles to warn of.
@@ -55,6 +56,13 @@ class Resigner:
             raise RegistryError(f"the key of snapshot and timestamp is not in {self._repository.keys.folder}")
         collect_metadata(self._repository)
         return list(_expiring(state, now))
+
+    async def _wait(self, seconds: float) -> None:
+        """By the clock by which signatures expire: where it was set, or the machine slept, they may be due already."""
+        clock = self._repository.clock
+        began_s = clock.unix_s()
+        while 0 <= (passed_s := clock.unix_s() - began_s) < seconds:
+            await clock.sleep(min(_LOOK_S, seconds - passed_s))
 
     def _try_to_sign(self) -> bool:
         try:

@@ -25,9 +25,9 @@ def add_rollout_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("pause", "open no further ring and send none back"),
         ("resume", "go on after a pause"),
         ("promote", "take the current ring for passed and open the next one now"),
-        ("rollback", "send every ring that it reached back to what it ran before"),
     ):
         _add_rollout(_command(rollout, name, text, "act", name))
+    _add_rollback(rollout)
     abort = _command(rollout, "abort", "end it; the rings that it reached go back", "act", "abort")
     _add_rollout(abort)
     abort.add_argument("--keep", action="store_true", help="leave these rings with what they were told")
@@ -54,6 +54,15 @@ def _add_start(rollout: _Commands[argparse.ArgumentParser]) -> None:
     start.add_argument("--from", dest="before", metavar="VERSION", help="what rings go back to that had no rollout yet")
     start.add_argument("--without-fallback", action="store_true", help="begin where there is nothing to go back to")
     start.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
+
+
+def _add_rollback(rollout: _Commands[argparse.ArgumentParser]) -> None:
+    text = "send every ring that it reached back to what it ran before"
+    rollback = _command(rollout, "rollback", text, "roll_back")
+    _add_rollout(rollback)
+    to = "in an emergency: end it, and send all rings of its model to this version at once, past the version floor too"
+    rollback.add_argument("--to", metavar="VERSION", help=to)
+    rollback.add_argument("--reason", help="why; is signed where the version lies below the floor")
 
 
 def _command(

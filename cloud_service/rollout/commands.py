@@ -12,14 +12,17 @@ from datetime import datetime, timezone
 
 from cloud_service.access.host import host_entry
 from cloud_service.config import CloudSettings, load_cloud_settings
-from cloud_service.registry.catalogue import listed_releases
+from cloud_service.registry.catalogue import ListedRelease, listed_releases
+from cloud_service.registry.exceptions import allow
 from cloud_service.registry.repository import open_repository
 from cloud_service.rollout.desk import Order, RolloutDesk
+from cloud_service.rollout.going_back import floor_of, make_way_back
 from cloud_service.rollout.log_entries import Actor
 from cloud_service.rollout.plan import Comparison, Plan
 from cloud_service.rollout.plan_file import read_plan_file
 from cloud_service.rollout.planning import Wish, make_plan
 from cloud_service.rollout.records import Rollout, RolloutState
+from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.words import failure_line, plan_lines, rollout_fields, rollout_lines
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.rollout_reader import RolloutReader
@@ -61,6 +64,43 @@ def act(name: str, options: argparse.Namespace) -> int:
     with _desk(settings) as desk:
         _show([desk.give(order, rollout_id, _actor())], as_json=options.json)
     return 0
+
+
+def roll_back(options: argparse.Namespace) -> int:
+    """Send rings back to what they ran before, or all of them to the version that is named."""
+    if options.to is None:
+        return act(Order.ROLLBACK.value, options)
+    settings = load_cloud_settings(options.config)
+    with _reader(settings) as reader:
+        rollout_id = options.rollout or _the_one_meant(reader, Order.ROLLBACK)
+        ending = reader.rollout(rollout_id)
+        if ending is None:
+            raise RolloutError(f"there is no rollout {rollout_id}")
+        model = ending.plan.model
+        under_way = [each for each in reader.rollouts(model=model) if each.state.is_active]
+        orders = reader.orders(model)
+    plan = make_way_back(model, options.to, _allowed(settings, model, options, orders), orders)
+    with _desk(settings) as desk:
+        for each in under_way:
+            desk.give(Order.ABORT_KEEP, each.id, _actor())
+        rollout = desk.start(plan, _actor(), everywhere=True)
+    _show([rollout], as_json=options.json)
+    return 0
+
+
+def _allowed(
+    settings: CloudSettings, model: str, options: argparse.Namespace, orders: Sequence[RingOrder]
+) -> list[ListedRelease]:
+    """What is listed of `model`, after the exception is signed that the version needs."""
+    repository = open_repository(settings)
+    listed = listed_releases(repository.state(), model)
+    wanted = next((each for each in listed if each.version == options.to), None)
+    if wanted is None or wanted.is_excepted or wanted.release >= floor_of(orders):
+        return listed
+    if not options.reason:
+        raise RolloutError(f"{model} {options.to} lies below the version floor: say why with --reason")
+    allow(repository, model, options.to, options.reason)
+    return listed_releases(repository.state(), model)
 
 
 def show_status(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from shared.errors import RolloutError
 from shared.update.report import UpdateReport
 
 _log = logging.getLogger(__name__)
+_JUMP_S = 60.0
 
 
 class Conductor:
@@ -29,6 +31,7 @@ class Conductor:
         self._field = field
         self._clock = clock
         self._reports: dict[Key, Heard] | None = None
+        self._offset_s = clock.unix_s() - clock.monotonic_s()
 
     def hear(self, heard: Sequence[Heard]) -> None:
         """Write down what devices said.
@@ -41,8 +44,10 @@ class Conductor:
         self._store.save_reports((each.report, each.heard_s) for each in newest)
         known.update({(each.report.device_id, each.report.model): each for each in newest})
 
-    def advance(self) -> list[Step]:
+    def advance(self, heard_for_s: float = math.inf) -> list[Step]:
         """One step of each rollout that has one to do. One that cannot be followed holds up no other.
+
+        `heard_for_s`: see `Seen`.
 
         Raises:
             StorageError: the store cannot be used.
@@ -50,10 +55,12 @@ class Conductor:
         now_s = int(self._clock.unix_s())
         entries = EntryMaker(SERVICE, int(self._clock.unix_s() * 1000))
         reports = [each.report for each in self._known().values()]
+        has_jumped = self._has_jumped()
         steps = []
         for rollout in self._store.active():
             try:
-                rule = partial(_step, reports, self._field_of(rollout, now_s), now_s)
+                field = self._field_of(rollout, now_s)
+                rule = partial(_step, reports, Seen((), field, heard_for_s, has_jumped), now_s)
                 if rule(rollout).rollout != rollout:
                     steps.append(self._store.change(rollout.id, rule, entries))
             except RolloutError as error:
@@ -74,6 +81,11 @@ class Conductor:
             return self._field.arm_figures(plan.model, ring, plan.release, before, opened_s, now_s)
         return self._field.field_figures(plan.model, ring, plan.release, before, opened_s, now_s)
 
+    def _has_jumped(self) -> bool:
+        """Times that are in the store say little then."""
+        before_s, self._offset_s = self._offset_s, self._clock.unix_s() - self._clock.monotonic_s()
+        return abs(self._offset_s - before_s) > _JUMP_S
+
     def _known(self) -> dict[Key, Heard]:
         if self._reports is None:
             # a device's boot may have ended since: whatever it says now is newer
@@ -82,5 +94,5 @@ class Conductor:
         return self._reports
 
 
-def _step(reports: Sequence[UpdateReport], field: dict[str, FieldFigures], now_s: int, rollout: Rollout) -> Step:
-    return advance(rollout, Seen(stage_figures(rollout, reports), field), now_s)
+def _step(reports: Sequence[UpdateReport], seen: Seen, now_s: int, rollout: Rollout) -> Step:
+    return advance(rollout, replace(seen, figures=stage_figures(rollout, reports)), now_s)

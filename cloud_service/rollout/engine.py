@@ -78,21 +78,26 @@ def _proceed(rollout: Rollout, seen: Seen, now_s: int) -> Step:
     place = rollout.current
     if place is None:
         return _open_if_allowed(rollout, now_s, "it begins")
-    progress = rollout.stages[place]
+    progress, is_deaf = rollout.stages[place], _is_deaf(rollout, seen)
     if progress.state is not StageState.PASSED:
         shortfall = shortfall_of(rollout.plan, progress)
         if shortfall:
             return _waits(rollout, place, shortfall, now_s)
-        rollout, progress = _soaks(rollout, place, now_s)
+        rollout, progress = _soaks(rollout, place, now_s, anew=seen.has_jumped)
         left_s = progress.enough_since_s + rollout.plan.soak_s - now_s
-        if left_s > 0:
+        if left_s > 0 or is_deaf:
             return Step(rollout)
         if rollout.plan.comparison and place == 0:
             return _judged(rollout, rollout.plan.comparison, seen, now_s)
         reason = f"ring {rollout.plan.stages[place].ring} did well: {progress.figures.committed} devices committed"
         passed = replace(progress, state=StageState.PASSED, note=reason)
         rollout = replace(_at(rollout, place, passed), updated_s=now_s)
-    return _open_if_allowed(rollout, now_s, rollout.stages[place].note)
+    return Step(rollout) if is_deaf else _open_if_allowed(rollout, now_s, rollout.stages[place].note)
+
+
+def _is_deaf(rollout: Rollout, seen: Seen) -> bool:
+    """After a restart or without a broker, what devices said meanwhile has not been heard yet."""
+    return seen.heard_for_s < min(rollout.plan.soak_s, rollout.plan.thresholds.settle_s)
 
 
 def _judged(rollout: Rollout, comparison: Comparison, seen: Seen, now_s: int) -> Step:
@@ -132,9 +137,9 @@ def _waits(rollout: Rollout, place: int, shortfall: str, now_s: int) -> Step:
     return Step(replace(changed, state=RolloutState.RUNNING, reason=reason, updated_s=now_s))
 
 
-def _soaks(rollout: Rollout, place: int, now_s: int) -> tuple[Rollout, StageProgress]:
+def _soaks(rollout: Rollout, place: int, now_s: int, *, anew: bool) -> tuple[Rollout, StageProgress]:
     progress = rollout.stages[place]
-    if progress.state is StageState.SOAKING:
+    if progress.state is StageState.SOAKING and not anew and progress.enough_since_s <= now_s:
         return rollout, progress
     note = f"enough devices have it; it is watched for {rollout.plan.soak_s} s"
     progress = replace(progress, state=StageState.SOAKING, enough_since_s=now_s, note=note)

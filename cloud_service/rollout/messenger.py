@@ -53,8 +53,9 @@ class Messenger:
         problems = []
         for order in await self._in_thread(lambda: self._store.orders(unsigned=True)):
             try:
-                await self._in_thread(partial(self._sign, order))
-                self._unhinted[order.ring, order.model] = order
+                signed = await self._in_thread(partial(self._sign, order))
+                if signed is not None:
+                    self._unhinted[order.ring, order.model] = signed
             except RegistryError as error:
                 problems.append(f"ring {order.ring} waits for the director: {error}")
         try:
@@ -63,15 +64,25 @@ class Messenger:
             problems.append(f"rings wait to be told: {error}")
         self._complain("; ".join(problems))
 
-    def _sign(self, order: RingOrder) -> None:
-        """Again after a crash in between: what is in force already is not signed twice."""
+    def _sign(self, order: RingOrder) -> RingOrder | None:
+        """Told again after a crash in between: the director may have signed it, and not yet published it.
+
+        Returns the order as it was signed; None where the store has a newer one by now.
+        """
         target = ring_target(order.ring, order.model)
-        if self._director.assignments().get(target) != order.assignment:
-            if order.assignment is None:
-                self._director.withdraw(target)
-            else:
-                self._director.assign_many({target: order.assignment})
+        in_force = self._director.assignments().get(target)
+        if in_force and in_force != order.assignment and order.sequence <= in_force.sequence:
+            # the store, or the clock, has gone back to before what was signed last
+            renumbered = self._store.renumber(order, in_force.sequence + 1)
+            if renumbered is None:
+                return None
+            order = renumbered
+        if order.assignment is None:
+            self._director.withdraw(target)
+        else:
+            self._director.assign_many({target: order.assignment})
         self._store.mark_signed(order, int(self._clock.unix_s()))
+        return order
 
     async def _hint(self) -> None:
         if self._is_all_due:

@@ -33,6 +33,20 @@ def start(rollout_id: str, plan: Plan, by: str, now_s: int) -> Step:
     return Step(rollout, (Decision(DecisionKind.START, text),))
 
 
+def start_everywhere(rollout_id: str, plan: Plan, by: str, now_s: int) -> Step:
+    """A new rollout that opens all of its stages at once and is done with that: for an emergency.
+
+    Raises:
+        RolloutError: the plan cannot be followed, or waits for approval.
+    """
+    step = start(rollout_id, plan, by, now_s)
+    decisions = step.decisions
+    while step.rollout.state.is_active:
+        step = promote(step.rollout, by, now_s)
+        decisions += step.decisions
+    return Step(step.rollout, decisions)
+
+
 def approve(rollout: Rollout, by: str, now_s: int) -> Step:
     """Let one begin that waits for it.
 

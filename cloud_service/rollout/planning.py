@@ -41,9 +41,11 @@ def make_plan(wish: Wish, releases: Sequence[ListedRelease], orders: Sequence[Ri
     """The plan. `releases`: those of the model that the registry lists; `orders`: what rings run of it now.
 
     Raises:
-        RolloutError: a release or gate is not listed, a ring has nothing to go back to, or the plan cannot be followed.
+        RolloutError: a release or gate is not listed, devices would refuse it as it is below the version floor, a ring
+            has nothing to go back to, or the plan cannot be followed.
     """
     listed, stages = _listed(releases, wish.version), _stages(wish)
+    _check_floor(listed, stages, orders)
     thresholds = wish.file.thresholds
     if wish.min_devices is not None:
         thresholds = replace(thresholds, min_devices=wish.min_devices)
@@ -106,6 +108,19 @@ def _fallbacks(
                 "--from VERSION, or begin --without-fallback"
             )
     return tuple(found)
+
+
+def _check_floor(listed: ListedRelease, stages: Sequence[Stage], orders: Sequence[RingOrder]) -> None:
+    rings = {stage.ring for stage in stages}
+    for order in orders:
+        assignment = order.assignment
+        if listed.is_excepted or assignment is None or order.ring not in rings or assignment.model != listed.model:
+            continue
+        if listed.release < assignment.floor:
+            raise RolloutError(
+                f"{listed.version} is release {listed.release}, and devices of ring {order.ring} take none below "
+                f"{assignment.floor}: allow it with `cloud-service registry allow {listed.model}@{listed.version}`"
+            )
 
 
 def _listed(releases: Sequence[ListedRelease], version: str) -> ListedRelease:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -140,10 +141,25 @@ class FieldFigures:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is judged: `figures` of each stage by its place, and `field` by ring."""
+    """What is judged: `figures` of each stage by its place, and `field` by ring.
+
+    `heard_for_s`: for how long reports have come in without a break; `has_jumped`: the clock was set since the last
+    look, or nobody looked while the machine slept.
+    """
 
     figures: tuple[StageFigures, ...]
     field: Mapping[str, FieldFigures] = field(default_factory=dict)
+    heard_for_s: float = math.inf
+    has_jumped: bool = False
+
+
+@dataclass(frozen=True)
+class RolloutCounts:
+    """Of this moment: rollouts by model and state, devices by model and phase, rings' orders that are not signed."""
+
+    rollouts: Mapping[tuple[str, RolloutState], int]
+    devices: Mapping[tuple[str, str], int]
+    unsigned_orders: int
 
 
 class DecisionKind(str, Enum):

@@ -10,11 +10,13 @@ import anyio
 
 from cloud_service.config import CloudSettings, RolloutSettings
 from cloud_service.event_loop import run_on_event_loop
+from cloud_service.metrics_listener import metrics_listener
 from cloud_service.registry.director import Director
 from cloud_service.registry.repository import open_repository
 from cloud_service.registry.resigner import Resigner
 from cloud_service.rollout.conductor import Conductor
 from cloud_service.rollout.messenger import Messenger
+from cloud_service.rollout.metrics import RolloutCollector
 from cloud_service.rollout.service import RolloutService
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.rollout_reader import RolloutReader
@@ -42,15 +44,18 @@ class RolloutProcess:
         url = settings.storage_url()
         self._store = RolloutStore(open_durable_engine(url))
         self._reading = open_engine(url, writes=False)
+        reader = RolloutReader(self._reading)
         repository = open_repository(settings, clock)
         self._resigner = Resigner(repository)
         messenger = Messenger(self._store, Director(repository), self._publish, clock)
         self.service = RolloutService(
             self._store,
-            Conductor(self._store, RolloutReader(self._reading), clock),
+            Conductor(self._store, reader, clock),
             messenger,
             clock,
             interval_s=rollout.interval_ms / 1e3,
+            kept_days=rollout.kept_days,
+            link=lambda: self.link.statistics(),
         )
         self.link = BrokerLink(
             _broker_address(settings, rollout),
@@ -60,6 +65,8 @@ class RolloutProcess:
             on_connect=messenger.hears_of_connection,
             on_message=self.service.take,
         )
+
+        self.collector = RolloutCollector(reader.counts, self.service.statistics, self.link.statistics)
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Conduct until `stopped`, and keep the repository's signatures fresh."""
@@ -85,9 +92,10 @@ def run_rollout(settings: CloudSettings) -> None:
     Raises:
         ConfigurationError, RegistryError: it cannot start; the text says why.
     """
-    process = RolloutProcess(settings, SystemClock())
+    rollout, process = settings.rollout or RolloutSettings(), RolloutProcess(settings, SystemClock())
     try:
-        run_on_event_loop(_run_until_stopped(process))
+        with metrics_listener("rollout", rollout.metrics_host, rollout.metrics_port, process.collector):
+            run_on_event_loop(_run_until_stopped(process))
     finally:
         process.close()
 

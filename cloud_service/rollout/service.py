@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -15,10 +16,11 @@ from cloud_service.rollout.messenger import Messenger
 from cloud_service.storage.rollout_store import RolloutStore
 from shared.clock import Clock
 from shared.errors import StorageError
-from shared.mqtt import Message
+from shared.mqtt import BrokerStatistics, Message
 
 _log = logging.getLogger(__name__)
 _INBOX_CAPACITY = 20_000
+_PRUNE_EVERY_S = 3600.0
 _Result = TypeVar("_Result")
 
 
@@ -33,13 +35,21 @@ class RolloutService:
         clock: Clock,
         *,
         interval_s: float,
+        kept_days: int,
+        link: Callable[[], BrokerStatistics],
         inbox_capacity: int = _INBOX_CAPACITY,
     ) -> None:
+        """`link`: how the link stands, through which reports come; `kept_days`: see `RolloutSettings`."""
         self._store = store
         self._conductor = conductor
         self._messenger = messenger
         self._clock = clock
         self._interval_s = interval_s
+        self._kept_s = kept_days * 86_400
+        self._pruned_at_s = -_PRUNE_EVERY_S
+        self._link = link
+        self._connection = 0
+        self._heard_since_s = clock.monotonic_s()
         self._inbox = ReportInbox(inbox_capacity)
         self._drained = anyio.Event()
         self._one_thread = CapacityLimiter(1)
@@ -63,10 +73,11 @@ class RolloutService:
             if not await self._in_thread(self._store.is_ready):
                 raise StorageError("the store is not set up; the fleet service does that")
             await self._hear()
-            for step in await self._in_thread(self._conductor.advance):
+            for step in await self._in_thread(partial(self._conductor.advance, self._heard_for_s())):
                 for decision in step.decisions:
                     _log.info("rollout %s: %s", step.rollout.id, decision.reason)
             await self._messenger.deliver()
+            await self._prune()
         except StorageError as error:
             self._complain(f"rollouts wait: {error}")
         else:
@@ -86,6 +97,20 @@ class RolloutService:
         except StorageError:
             self._inbox.put_back(heard)
             raise
+
+    async def _prune(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._pruned_at_s >= _PRUNE_EVERY_S:
+            self._pruned_at_s = now_s
+            kept_since_s = int(self._clock.unix_s() - self._kept_s)
+            await self._in_thread(partial(self._store.prune, kept_since_s))
+
+    def _heard_for_s(self) -> float:
+        """Since when this connection stands; what devices said before it comes again, as it is retained."""
+        link, now_s = self._link(), self._clock.monotonic_s()
+        if not link.connected or link.connections != self._connection:
+            self._connection, self._heard_since_s = link.connections, now_s
+        return now_s - self._heard_since_s
 
     def _complain(self, problem: str) -> None:
         if problem and problem != self._problem:

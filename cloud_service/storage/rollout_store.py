@@ -6,7 +6,11 @@ none. The orders then wait there until the director has signed them, through any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, RowMapping, Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,11 +43,14 @@ from cloud_service.storage.rollout_tables import (
 )
 from cloud_service.storage.schema import is_current
 from cloud_service.storage.transactions import transaction
-from shared.errors import RolloutError
+from shared.errors import RolloutError, StorageError
 from shared.update.report import ErrorKind, UpdateReport
 
+_log = logging.getLogger(__name__)
+_Read = TypeVar("_Read")
 EntryOf = Callable[[Rollout, Decision], Entry]
 """Makes a decision's entry in the log of actions."""
+_PRUNED_AT_ONCE = 500
 _ACTIVE = [state.value for state in RolloutState if state.is_active]
 
 
@@ -80,23 +87,24 @@ class RolloutStore:
             _upsert(connection, rollout_failures, [failure_row(*each) for each in failed if each[0].rollout in known])
 
     def load_reports(self) -> list[UpdateReport]:
-        """The newest report of each device and model.
+        """The newest report of each device and model; what a newer Tandem wrote is left out.
 
         Raises:
             StorageError: the store cannot be read.
         """
         with transaction(self._engine) as connection:
-            return [report_of(row) for row in connection.execute(select(device_updates)).mappings()]
+            return list(_readable(connection.execute(select(device_updates)).mappings(), report_of))
 
     def active(self) -> list[Rollout]:
-        """The rollouts that have not ended, oldest first.
+        """The rollouts that have not ended, oldest first; one that a newer Tandem wrote is left out.
 
         Raises:
             StorageError: the store cannot be read.
         """
         query = select(rollouts).where(rollouts.c.state.in_(_ACTIVE)).order_by(rollouts.c.created_s, rollouts.c.id)
         with transaction(self._engine) as connection:
-            return [_whole(connection, row) for row in connection.execute(query).mappings().all()]
+            rows = connection.execute(query).mappings().all()
+            return list(_readable(rows, partial(_whole, connection)))
 
     def add(self, step: Step, entry_of: EntryOf) -> None:
         """Begin a rollout.
@@ -162,9 +170,48 @@ class RolloutStore:
         with transaction(self._engine) as connection:
             connection.execute(update(ring_orders).where(same).values(signed_s=now_s))
 
+    def renumber(self, order: RingOrder, sequence: int) -> RingOrder | None:
+        """Give this very order another sequence, above one that the store does not know; None where a newer one waits.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        columns = ring_orders.c
+        same = (columns.ring == order.ring) & (columns.model == order.model) & (columns.sequence == order.sequence)
+        assignment = order.assignment and replace(order.assignment, sequence=sequence)
+        changed = replace(order, sequence=sequence, assignment=assignment)
+        with transaction(self._engine) as connection:
+            done = connection.execute(update(ring_orders).where(same).values(order_row(changed)))
+        return changed if done.rowcount else None
+
+    def prune(self, kept_since_s: int) -> int:
+        """Forget rollouts that ended before, but none by which a ring still runs, and devices not heard of since.
+
+        Returns how many rollouts were forgotten. Raises:
+            StorageError: the store cannot be written.
+        """
+        ended = (rollouts.c.state.not_in(_ACTIVE)) & (rollouts.c.updated_s < kept_since_s)
+        in_use = select(ring_orders.c.rollout_id)
+        with transaction(self._engine) as connection:
+            found = connection.execute(select(rollouts.c.id).where(ended, rollouts.c.id.not_in(in_use))).scalars()
+            leaving = list(found.all())[:_PRUNED_AT_ONCE]
+            for ids in (rollout_failures.c.rollout_id, rollout_stages.c.rollout_id, rollouts.c.id):
+                connection.execute(delete(ids.table).where(ids.in_(leaving)))
+            connection.execute(delete(device_updates).where(device_updates.c.heard_s < kept_since_s))
+        return len(leaving)
+
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def _readable(rows: Iterable[RowMapping], read: Callable[[RowMapping], _Read]) -> Iterator[_Read]:
+    """One that cannot be read holds up no other."""
+    for row in rows:
+        try:
+            yield read(row)
+        except (StorageError, RolloutError) as error:
+            _log.warning("left out: %s", error)
 
 
 def _known_ids(connection: Connection, rollout_ids: set[str]) -> set[str]:

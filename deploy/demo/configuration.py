@@ -158,10 +158,12 @@ publisher = "{PUBLISHER_USER}"
 password_file = "{CLOUD_USERS[PUBLISHER_USER]}"
 host = "{LOOPBACK}"
 port = {ports.delivery}
+metrics_port = 0
 
 [rollout]
 client_id = "{ROLLOUT_USER}"
 password_file = "{CLOUD_USERS[ROLLOUT_USER]}"
+metrics_port = 0
 
 [fleet]
 metrics_host = "{LOOPBACK}"

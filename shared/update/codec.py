@@ -17,6 +17,8 @@ from shared.update.report import ErrorKind, InstalledRelease, Phase, TrialFigure
 
 MAX_REPORT_BYTES = 16 * 1024
 MAX_ERROR_CHARACTERS = 500
+MAX_COUNT = 2**48
+"""No honest device counts as far; sums over a whole fleet still fit a 64-bit column."""
 _M = TypeVar("_M", bound=Message)
 
 
@@ -38,10 +40,10 @@ def decode_hint(payload: bytes) -> UpdateHint:
 
 def encode_report(report: UpdateReport) -> bytes:
     """The MQTT payload of `report`."""
-    fields = asdict(report)
-    fields.update(
-        phase=report.phase.value, error_kind=report.error_kind.value, error=report.error[:MAX_ERROR_CHARACTERS]
-    )
+    fields, error = asdict(report), report.error[:MAX_ERROR_CHARACTERS]
+    # What engines say has several lines; a report that could not be read would be no word of the failure at all.
+    error = "".join(one if one.isprintable() else " " for one in error)
+    fields.update(phase=report.phase.value, error_kind=report.error_kind.value, error=error)
     return fleet_pb2.UpdateReport(**fields).SerializeToString(deterministic=True)
 
 
@@ -49,9 +51,11 @@ def decode_report(payload: bytes) -> UpdateReport:
     """Take in a device's report.
 
     Raises:
-        MessageError: it is none: too long, names that are none, an unknown phase, or figures that are no numbers.
+        MessageError: it is none: too long, names that are none, an unknown phase, figures that are no numbers,
+            or counts beyond `MAX_COUNT`.
     """
     message = _parsed(fleet_pb2.UpdateReport(), payload, MAX_REPORT_BYTES)
+    _check_counts(message)
     try:
         phase, kind = Phase(message.phase), ErrorKind(message.error_kind)
     except ValueError as error:
@@ -157,6 +161,15 @@ def decode_publisher(payload: bytes) -> PublisherPresence:
     if not 1 <= message.block_bytes <= MAX_BLOCK_BYTES:
         raise MessageError(f"publisher {name} sends blocks of {message.block_bytes} bytes")
     return PublisherPresence(name, message.online, message.sent_at_unix_ms, message.block_bytes, message.ranges_waiting)
+
+
+def _check_counts(message: fleet_pb2.UpdateReport) -> None:
+    trial = message.trial
+    bytes_told = (message.bytes_done, message.bytes_to_fetch, message.bytes_fetched)
+    counts = (message.sequence, message.assignment_sequence, message.active.release, message.candidate.release)
+    judged = (message.attempts, message.crashes, trial.requests, trial.failed, trial.compared, trial.agreed)
+    if max(*bytes_told, *counts, *judged, abs(message.sent_at_unix_ms)) > MAX_COUNT:
+        raise MessageError(f"a count is larger than {MAX_COUNT}")
 
 
 def _release(message: fleet_pb2.InstalledRelease) -> InstalledRelease:

@@ -28,8 +28,8 @@ def cloud(config: Path, *arguments: str) -> str:
 def write_configs(folder: Path, port: int, *, trial_seconds: float = 1.0) -> tuple[Path, Path]:
     config, agent = folder / "cloud.toml", folder / "agent.toml"
     config.write_text(
-        f'data_dir = "cloud"\n[broker]\nport = {port}\n[delivery]\nrepository = "cloud/repository"\nport = 0\n'
-        "[rollout]\ninterval_ms = 100\n",
+        f'data_dir = "cloud"\n[broker]\nport = {port}\n[delivery]\nport = 0\nmetrics_port = 0\n'
+        "[rollout]\ninterval_ms = 100\nmetrics_port = 0\n",
         encoding="utf-8",
     )
     agent.write_text(

@@ -78,7 +78,7 @@ async def test_the_delivery_process_serves_files_and_says_what_may_be_kept(tmp_p
     files = write_repository(tmp_path / "repository")
     (tmp_path / "secret.json").write_text("s")
     (tmp_path / "repository" / "metadata" / "link.json").symlink_to(tmp_path / "secret.json")
-    with delivering(tmp_path, '[delivery]\nrepository = "repository"\nport = 0') as address:
+    with delivering(tmp_path, '[delivery]\nrepository = "repository"\nport = 0\nmetrics_port = 0') as address:
         source = HttpSource(address, SystemClock(), _QUICK)
         assert await _read(source, BIG) == files[BIG]
         assert await _read(source, EMPTY) == b""
@@ -105,7 +105,7 @@ async def test_the_delivery_process_serves_blocks_over_mqtt_too(tmp_path: Path) 
     with Mosquitto(tmp_path / "broker", {"d1": "one", "tandem-publisher": "three"}) as broker:
         (tmp_path / "password").write_text("three")
         (tmp_path / "password").chmod(0o600)
-        more = f"[broker]\nport = {broker.port}\n[delivery]\nrepository = 'repository'\nport = 0\n"
+        more = f"[broker]\nport = {broker.port}\n[delivery]\nrepository = 'repository'\nport = 0\nmetrics_port = 0\n"
         with delivering(tmp_path, more + "password_file = 'password'"):
             device = LinkedSource(broker.port, "d1", password="one")
             async with anyio.create_task_group() as tasks:
@@ -117,7 +117,7 @@ async def test_the_delivery_process_serves_blocks_over_mqtt_too(tmp_path: Path) 
 async def test_with_credentials_only_known_devices_are_served(tmp_path: Path) -> None:
     files = write_repository(tmp_path / "repository")
     token = add_device(tmp_path / "credentials", "d1")
-    more = '[delivery]\nrepository = "repository"\nport = 0\ncredentials = "credentials"'
+    more = '[delivery]\nrepository = "repository"\nport = 0\nmetrics_port = 0\ncredentials = "credentials"'
     with delivering(tmp_path, more) as address:
         assert status_of(f"{address}/{BIG}") == 401
         assert status_of(f"{address}/{BIG}", authorization="Bearer wrong") == 401

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +15,7 @@ from cloud_service.config import load_cloud_settings
 from cloud_service.registry.catalogue import find_release
 from cloud_service.registry.ceremony import init_repository
 from cloud_service.registry.director import Director
+from cloud_service.registry.metadata import SignedState
 from cloud_service.registry.publishing import publish
 from cloud_service.registry.repository import open_repository
 from cloud_service.rollout.records import Rollout, RolloutState
@@ -36,7 +39,8 @@ class Site:
         self.broker = broker
         self.config = folder / "cloud.toml"
         self.config.write_text(
-            f'data_dir = "data"\n[broker]\nport = {broker.port}\n[rollout]\ninterval_ms = 100\n{rollout}\n',
+            f'data_dir = "data"\n[broker]\nport = {broker.port}\n'
+            f"[rollout]\nmetrics_port = 0\ninterval_ms = 100\n{rollout}\n",
             encoding="utf-8",
         )
         settings = load_cloud_settings(self.config)
@@ -65,6 +69,9 @@ class Site:
         look_up = self.director.assignments
         port = self.broker.port
         return UpdatingDevice(port, device_id, ring, active, look_up, refuses=refuses, password=password)
+
+    def state(self) -> SignedState:
+        return self._repository.state()
 
     def command(self, *arguments: str) -> int:
         return main(["rollout", *arguments, "--config", str(self.config)])
@@ -144,6 +151,45 @@ def test_a_bad_bundle_stops_in_the_first_ring_which_is_soon_back(
         site.start(NEWER)
         assert site.wait_for(RolloutState.DONE).plan.release.version == NEWER
         all_run([*canary, *stable], NEWER)
+
+
+def test_prometheus_is_told_where_rollouts_devices_and_orders_stand(site: Site) -> None:
+    with site.device("canary-1", "canary"):
+        site.start(NEW, "--min-devices", "2")
+        with CloudRole(site.config, "rollout") as service:
+            (port,) = (found[1] for line in service.log if (found := re.search(r"rollout metrics on \S+:(\d+)", line)))
+
+            def page() -> str:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10.0) as answer:
+                    return str(answer.read().decode())
+
+            wait_until(lambda: 'tandem_rollout_devices{model="tiny",phase="committed"} 1.0' in page(), "the device")
+            told = page()
+    assert 'tandem_rollouts{model="tiny",state="running"} 1.0' in told
+    assert 'tandem_rollouts{model="tiny",state="failed"} 0.0' in told
+    assert "tandem_rollout_orders_unsigned 0.0" in told
+    assert "tandem_rollout_broker_connected 1.0" in told
+
+
+def test_in_an_emergency_one_command_sends_all_rings_below_the_floor(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        devices = [stack.enter_context(site.device(f"{ring}-1", ring)) for ring in ("canary", "stable")]
+        stack.enter_context(CloudRole(site.config, "rollout"))
+        for version in (NEW, NEWER):
+            site.start(version)
+            all_run(devices, version)
+            finished = site.wait_for(RolloutState.DONE)
+        assert site.command("rollback", finished.id, "--to", OLD) == 2
+        assert "below the version floor: say why with --reason" in capsys.readouterr().err
+        assert site.command("start", f"tiny@{OLD}", "--rings", "canary") == 2
+        assert f"registry allow tiny@{OLD}" in capsys.readouterr().err
+        assert site.command("rollback", finished.id, "--to", OLD, "--reason", "it answers wrongly") == 0
+        all_run(devices, OLD)
+        assert find_release(site.state(), "tiny", OLD).is_excepted
+        assert site.command("rollback", site.newest().id) == 0
+        all_run(devices, NEWER)
 
 
 def test_a_broker_that_lost_everything_is_told_again_and_late_devices_take_the_newest(site: Site) -> None:

@@ -85,3 +85,25 @@ def test_a_broker_beyond_this_machine_is_refused_without_tls(tmp_path: Path) -> 
     file.write_text('[broker]\nhost = "broker.example"\n', encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"broker\.ca_file for TLS"):
         load_cloud_settings(file)
+
+
+def test_delivery_serves_the_registrys_folder_unless_another_is_named(tmp_path: Path) -> None:
+    assert load(tmp_path, "").delivery is None
+    assert load(tmp_path, '[delivery]\n[registry]\nkeys = "k"').served_repository() == (
+        tmp_path / "tandem-cloud" / "repository"
+    )
+    assert load(tmp_path, '[delivery]\nrepository = "mirror"').served_repository() == tmp_path / "mirror"
+    mirrored = '[delivery]\nrepository = "mirror"\n[registry]\nurl = "s3://bucket/fleet"'
+    assert load(tmp_path, mirrored).served_repository() == tmp_path / "mirror"
+
+
+def test_delivery_cannot_serve_a_bucket(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[delivery]\n[registry]\nurl = "s3://bucket/fleet"')
+    with pytest.raises(ConfigurationError, match="serves a folder, and registry"):
+        settings.served_repository()
+
+
+@pytest.mark.parametrize("role", ["delivery", "rollout"])
+def test_metrics_of_updates_stay_on_loopback(tmp_path: Path, role: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{role}.metrics_host would listen on 0.0.0.0"):
+        load(tmp_path, f'[{role}]\nmetrics_host = "0.0.0.0"')

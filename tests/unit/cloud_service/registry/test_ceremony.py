@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from cloud_service.registry.ceremony import ROLES, init_repository, renew, revoke, rotate
 from cloud_service.registry.keys import KeyFolder
 from cloud_service.registry.repository import Repository
+from cloud_service.registry.store import FolderStore
 from cloud_service.registry.verification import verify
 from shared.errors import RegistryError
+from tests.support.dying_store import DyingStore, WriterDied
 from tests.support.repository_folder import RepositoryFolder, make_repository
 
 
@@ -105,6 +108,35 @@ def test_without_the_offline_keys_the_online_ones_still_assign_and_nothing_else_
             change()
     assert renew(made.repository) == []
     assert verify(made.repository) == []
+
+
+@pytest.mark.parametrize("role", ["releases", "targets", "snapshot", "root"])
+def test_keys_are_there_for_all_that_was_signed_wherever_a_full_disk_stops_a_rotation(
+    made: RepositoryFolder, role: str
+) -> None:
+    for fails_at in range(12):
+        folder = made.folder.parent / f"{role}-{fails_at}"
+        shutil.copytree(made.folder, folder)
+        shutil.copytree(made.keys, folder / "keys")
+        store, keys = FolderStore(folder), KeyFolder(folder / "keys")
+        with suppress(RegistryError):
+            rotate(Repository(FullStore(store, fails_at), keys, made.repository.settings), role)
+        repository = Repository(store, KeyFolder(folder / "keys"), made.repository.settings)
+        with repository.changing() as change:
+            change.renews_snapshot = True
+            change.edit("targets")
+            change.edit("releases")
+        assert verify(repository) == []
+
+
+class FullStore(DyingStore):
+    """Its disk is full from one write on."""
+
+    def _count(self) -> None:
+        try:
+            super()._count()
+        except WriterDied:
+            raise RegistryError("no space left on device") from None
 
 
 def test_an_unknown_role_or_key_is_said(made: RepositoryFolder) -> None:

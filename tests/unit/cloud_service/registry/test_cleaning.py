@@ -75,6 +75,17 @@ def test_an_assigned_release_is_not_retired(made: RepositoryFolder) -> None:
         retire(made.repository, "tiny", "1.0.0")
 
 
+def test_a_release_that_a_rollback_leads_to_is_not_retired_by_mistake(made: RepositoryFolder) -> None:
+    made.publish_tiny("2.0.0", labels=OTHER)
+    made.assign("1.0.0")
+    made.assign("2.0.0", sequence=2)
+
+    with pytest.raises(RegistryError, match="a rollback leads to it"):
+        retire(made.repository, "tiny", "1.0.0")
+    retire(made.repository, "tiny", "1.0.0", closes_way_back=True)
+    assert [each.version for each in made.director.releases()] == ["2.0.0"]
+
+
 def test_no_sweep_while_another_publishes(made: RepositoryFolder) -> None:
     """The lock of a process that is at it; `publish` holds the same one."""
     elsewhere = Repository(_ImpatientStore(made), made.repository.keys, made.repository.settings)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
 from cloud_service.config import RegistrySettings
+from cloud_service.registry.director import Director
 from cloud_service.registry.exceptions import allow, withdraw_exception
+from cloud_service.registry.repository import Repository
+from cloud_service.registry.store import FolderStore
 from cloud_service.registry.verification import verify
 from shared.errors import RegistryError
 from shared.update.names import device_target, ring_target
+from tests.support.dying_store import DyingStore, WriterDied
 from tests.support.repository_folder import RepositoryFolder, make_repository
 
 RING = ring_target("canary", "tiny")
@@ -116,3 +121,24 @@ def test_devices_with_an_assignment_of_their_own_are_few(tmp_path: Path) -> None
     with pytest.raises(RegistryError, match="use a ring"):
         made.assign_device("three", "1.0.0")
     assert set(made.director.assignments()) == {device_target("one", "tiny"), device_target("two", "tiny")}
+
+
+def test_what_a_killed_writer_had_signed_is_published_when_it_is_told_again(made: RepositoryFolder) -> None:
+    assignment = made.assignment("2.0.0")
+    counting = DyingStore(FolderStore(copied(made, "counted")))
+    Director(Repository(counting, made.repository.keys, made.repository.settings)).assign(RING, assignment)
+    for dies_at in range(counting.changes):
+        store = FolderStore(copied(made, f"dies-at-{dies_at}"))
+        repository = Repository(store, made.repository.keys, made.repository.settings)
+        with pytest.raises(WriterDied):
+            Director(Repository(DyingStore(store, dies_at), made.repository.keys, made.repository.settings)).assign(
+                RING, assignment
+            )
+        Director(repository).assign(RING, assignment)
+        assert verify(repository) == []
+        assert Director(repository).assignments() == {RING: assignment}
+
+
+def copied(made: RepositoryFolder, name: str) -> Path:
+    """The repository once more, as it is now."""
+    return Path(shutil.copytree(made.folder, made.folder.parent / name))

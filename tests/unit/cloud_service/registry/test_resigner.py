@@ -6,7 +6,6 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from anyio.abc import TaskGroup
 
 from cloud_service.config import RegistrySettings
 from cloud_service.registry.keys import KeyFolder
@@ -89,45 +88,67 @@ def test_old_metadata_does_not_pile_up(tmp_path: Path) -> None:
     assert verify(made.repository) == []
 
 
-class WatchedClock(FakeClock):
-    """Says when somebody sleeps, and for how long, and lets that much time pass."""
+class HastyClock(FakeClock):
+    """Whoever sleeps wakes at once, and so much time has passed; until the end, where `is_over` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slept_s: list[float] = []
+        self.ends_s = 0.0
+        self.is_over = anyio.Event()
 
     async def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
-        if len(self.slept_s) == 3:
+        if self.monotonic_s() + seconds > self.ends_s:
+            self.is_over.set()
             await anyio.sleep_forever()
         self.advance(seconds)
         await anyio.lowlevel.checkpoint()
 
 
+async def run_for(made: RepositoryFolder, clock: HastyClock, seconds: float) -> None:
+    """Let the resigner run for so long by `clock`."""
+    clock.ends_s, clock.is_over = clock.monotonic_s() + seconds, anyio.Event()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Resigner(made.repository).run)
+            await clock.is_over.wait()
+            tasks.cancel_scope.cancel()
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_it_signs_by_itself_every_few_hours_and_sooner_after_a_failure(tmp_path: Path) -> None:
-    clock = WatchedClock()
+async def test_it_signs_by_itself_every_few_hours_and_sooner_after_a_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = HastyClock()
     made = make_repository(tmp_path / "repository", clock=clock)
     first, pinned = versions(made)[0], made.root
-    with anyio.move_on_after(60) as scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Resigner(made.repository).run)
-            tasks.start_soon(cancel_when_third, clock, tasks)
-    assert not scope.cancelled_caught and made.root == pinned
-    assert versions(made)[0] == first + 3
-    assert clock.slept_s == [4 * HOUR_S] * 3
+    await run_for(made, clock, 9 * HOUR_S)
+    assert versions(made)[0] == first + 3 and made.root == pinned
 
     (made.keys / "root.json").unlink()
-    clock.slept_s.clear()
-    with anyio.move_on_after(60):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Resigner(made.repository).run)
-            tasks.start_soon(cancel_when_third, clock, tasks)
-    assert clock.slept_s == [0.4 * HOUR_S] * 3
+    caplog.clear()
+    await run_for(made, clock, HOUR_S)
+    assert len(caplog.records) == 3
 
 
-async def cancel_when_third(clock: WatchedClock, tasks: TaskGroup) -> None:
-    while len(clock.slept_s) < 3:  # noqa: ASYNC110 the clock of the one who is watched has no event
-        await anyio.sleep(0.01)
-    tasks.cancel_scope.cancel()
+class SleepingMachine(HastyClock):
+    """Is suspended for two days in the first sleep, which monotonic time does not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.suspended_s = 2 * DAY_S
+
+    async def sleep(self, seconds: float) -> None:
+        self.jump(self.suspended_s)
+        self.suspended_s = 0.0
+        await super().sleep(seconds)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_it_signs_at_once_after_the_machine_was_suspended(tmp_path: Path) -> None:
+    clock = SleepingMachine()
+    made = make_repository(tmp_path / "repository", clock=clock)
+    await run_for(made, clock, 5 * 60.0)
+    state = made.repository.state()
+    assert state.timestamp and remaining_s(state.timestamp.signed, clock.unix_s()) > 23 * HOUR_S

@@ -24,7 +24,7 @@ from cloud_service.rollout.telling import assignment_for
 from shared.errors import RolloutError
 from shared.update.assignment import Trial
 from shared.update.report import ErrorKind, Phase, TrialFigures, UpdateReport
-from tests.support.rollout_parts import NEW, NOW_S, OLD, a_plan, a_report, broken, committed, release_for
+from tests.support.rollout_parts import NEW, NOW_S, OLD, a_plan, a_report, broken, committed, installed, release_for
 
 ID = "r1"
 _FAULTS = (ErrorKind.PROVING, ErrorKind.TRIAL, ErrorKind.REFUSED)
@@ -119,6 +119,14 @@ def test_devices_without_room_or_connection_say_nothing_of_the_bundle(kind: Erro
     step = stepped(rollout, [*reports, committed("canary-20", ID)])
     assert step.rollout.state is RolloutState.SOAKING
     assert step.rollout.stages[0].figures.hindered == 20
+
+
+def test_a_device_that_came_from_a_ring_ahead_and_refuses_says_nothing_of_the_bundle() -> None:
+    rollout = opened(a_plan())
+    ahead = replace(broken("moved", ID, kind=ErrorKind.REFUSED), active=installed(replace(NEW, version="3", release=3)))
+    step = stepped(rollout, [committed("d1", ID), ahead])
+    assert step.rollout.state is RolloutState.SOAKING
+    assert (step.rollout.stages[0].figures.failed, step.rollout.stages[0].figures.hindered) == (0, 1)
 
 
 def test_devices_that_are_off_do_not_hold_it_up() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_the_usual_plan_has_a_stage_a_ring_and_goes_back_to_what_the_rings_run()
 def test_a_share_goes_first_and_a_shadow_before_it() -> None:
     wish = Wish(MODEL, NEW.version, PlanFile(), ("canary",), {"canary": 0.1}, shadow_share=0.2, before=OLD.version)
     assert make_plan(wish, LISTED, []).stages == (Stage("canary", 0.1, 0.2), Stage("canary", 0.1), Stage("canary"))
+
+
+def test_what_devices_would_refuse_for_the_floor_needs_an_exception_first() -> None:
+    newer = RingOrder("canary", MODEL, "r0", 1, Assignment(MODEL, "r0", 1, 2, (arm_of(NEW),)), NOW_S)
+    wish = Wish(MODEL, OLD.version, PlanFile(), ("canary",))
+    with pytest.raises(RolloutError, match=f"registry allow {MODEL}@{OLD.version}"):
+        make_plan(wish, LISTED, [newer])
+    allowed = [replace(LISTED[0], is_excepted=True), LISTED[1]]
+    assert make_plan(wish, allowed, [newer]).release == OLD
 
 
 def test_another_gate_is_named_by_its_beginning() -> None:

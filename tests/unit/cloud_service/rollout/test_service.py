@@ -1,32 +1,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from cloud_service.rollout.conductor import Conductor
 from cloud_service.rollout.desk import Order, RolloutDesk
 from cloud_service.rollout.log_entries import Actor
 from cloud_service.rollout.messenger import Messenger
+from cloud_service.rollout.plan import Stage
 from cloud_service.rollout.records import RolloutState
 from cloud_service.rollout.service import RolloutService
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.rollout_reader import RolloutReader
 from cloud_service.storage.rollout_store import RolloutStore
+from cloud_service.storage.rollout_tables import rollouts
 from cloud_service.storage.schema import migrate
 from cloud_service.storage.transactions import open_durable_engine
 from shared import topics
 from shared.errors import BrokerError, RegistryError
-from shared.mqtt import Message
+from shared.mqtt import BrokerStatistics, Message
 from shared.update.assignment import Assignment
 from shared.update.codec import decode_hint, encode_report
-from shared.update.report import UpdateReport
+from shared.update.report import InstalledRelease, UpdateReport
 from tests.support.fake_clock import FakeClock
 from tests.support.rollout_parts import MODEL, NEW, OLD, a_plan, broken, committed
 
 ANNA = Actor("anna", "operator")
 CANARY = f"rings/canary/{MODEL}.json"
+STABLE = f"rings/stable/{MODEL}.json"
 
 
 class SigningDirector:
@@ -41,6 +46,8 @@ class SigningDirector:
             raise RegistryError(self.fault)
         for name, assignment in assignments.items():
             before = self.signed.get(name)
+            if before == assignment:
+                continue
             if before and assignment.sequence <= before.sequence:
                 raise RegistryError("the sequence is not above the one before")
             self.signed[name] = assignment
@@ -75,7 +82,17 @@ class Bench:
         self.clock = FakeClock()
         self.director = SigningDirector()
         self.broker = ToldBroker()
+        self.connections = 1
         self.store = RolloutStore(open_durable_engine(url))
+        self.desk = RolloutDesk(self.store, self.clock)
+        self.restart()
+
+    def begin_anew(self, name: str) -> None:
+        """A store of its own again, the one before is lost."""
+        self.url = f"{self.url}.{name}"
+        engine = open_durable_engine(self.url)
+        migrate(engine)
+        self.store = RolloutStore(engine)
         self.desk = RolloutDesk(self.store, self.clock)
         self.restart()
 
@@ -84,7 +101,12 @@ class Bench:
         reader = RolloutReader(open_engine(self.url, writes=False))
         self.messenger = Messenger(self.store, self.director, self.broker.publish, self.clock)
         self.conductor = Conductor(self.store, reader, self.clock)
-        self.service = RolloutService(self.store, self.conductor, self.messenger, self.clock, interval_s=1.0)
+        self.service = RolloutService(
+            self.store, self.conductor, self.messenger, self.clock, interval_s=1.0, kept_days=30, link=self.link
+        )
+
+    def link(self) -> BrokerStatistics:
+        return BrokerStatistics(self.broker.is_there, self.connections, 0, 0, "")
 
     async def hear(self, *reports: UpdateReport) -> None:
         for report in reports:
@@ -166,7 +188,107 @@ async def test_a_rollout_goes_on_after_the_service_was_restarted(bench: Bench) -
     bench.restart()
     bench.clock.advance(61)
     await bench.service.turn()
-    assert f"rings/stable/{MODEL}.json" in bench.director.signed
+    assert STABLE not in bench.director.signed
+    bench.clock.advance(31)
+    await bench.service.turn()
+    assert STABLE in bench.director.signed
+
+
+async def test_what_devices_said_while_nobody_listened_is_heard_before_the_next_ring_is_opened(bench: Bench) -> None:
+    rollout = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    await bench.hear(committed("d1", rollout.id))
+    await bench.service.turn()
+    bench.restart()
+    bench.clock.advance(3600)
+    await bench.service.turn()
+    assert STABLE not in bench.director.signed
+    await bench.hear(*(broken(f"d{number}", rollout.id) for number in range(1, 4)))
+    bench.clock.advance(31)
+    await bench.service.turn()
+    assert STABLE not in bench.director.signed
+    assert bench.director.signed[CANARY].arms[0].version == OLD.version
+
+
+async def test_no_ring_is_opened_while_the_broker_is_away_nor_right_after(bench: Bench) -> None:
+    rollout = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    await bench.hear(committed("d1", rollout.id))
+    await bench.service.turn()
+    bench.broker.is_there = False
+    for _ in range(3):
+        bench.clock.advance(61)
+        await bench.service.turn()
+    bench.broker.is_there, bench.connections = True, 2
+    await bench.service.turn()
+    bench.clock.advance(1)
+    await bench.service.turn()
+    assert STABLE not in bench.director.signed
+    bench.clock.advance(31)
+    await bench.service.turn()
+    assert STABLE in bench.director.signed
+
+
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+async def test_a_clock_that_jumps_neither_shortens_nor_stops_a_soak_time(bench: Bench, jump_s: float) -> None:
+    rollout = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    bench.clock.advance(31)
+    await bench.hear(committed("d1", rollout.id))
+    await bench.service.turn()
+    bench.clock.jump(jump_s)
+    await bench.service.turn()
+    bench.clock.advance(59)
+    await bench.service.turn()
+    assert STABLE not in bench.director.signed
+    bench.clock.advance(2)
+    await bench.service.turn()
+    assert STABLE in bench.director.signed
+
+
+async def test_an_order_outruns_what_was_signed_before_the_clock_was_put_right(bench: Bench) -> None:
+    bench.clock.jump(10 * 365 * 86_400)
+    bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    ahead = bench.director.signed[CANARY].sequence
+    bench.clock.jump(-10 * 365 * 86_400)
+    bench.begin_anew("later")
+    bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    assert bench.messenger.problem == ""
+    assert bench.director.signed[CANARY].sequence == bench.hinted("canary") == ahead + 1
+
+
+async def test_a_rollout_that_cannot_be_read_holds_up_no_other(bench: Bench) -> None:
+    unreadable = bench.desk.start(a_plan(Stage("elsewhere")), ANNA)
+    engine = open_durable_engine(bench.url)
+    with engine.begin() as connection:
+        changed = update(rollouts).where(rollouts.c.id == unreadable.id).values(plan='{"later": 1}')
+        connection.execute(changed)
+    engine.dispose()
+    bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    assert list(bench.director.signed) == [CANARY]
+
+
+async def test_a_report_with_absurd_counts_is_left_alone(bench: Bench) -> None:
+    absurd = replace(committed("d1", "r1"), active=InstalledRelease("2", "", "", 2**64 - 1))
+    await bench.hear(absurd, committed("d2", "r1"))
+    await bench.service.turn()
+    assert [report.device_id for report in bench.store.load_reports()] == ["d2"]
+
+
+async def test_rollouts_are_forgotten_long_after_their_end_unless_a_ring_still_runs_by_them(bench: Bench) -> None:
+    first = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    bench.desk.give(Order.ABORT, first.id, ANNA)
+    second = bench.desk.start(a_plan(), ANNA)
+    await bench.service.turn()
+    bench.desk.give(Order.ABORT_KEEP, second.id, ANNA)
+    bench.clock.advance(31 * 86_400)
+    await bench.service.turn()
+    reader = RolloutReader(open_engine(bench.url, writes=False))
+    assert [each.id for each in reader.rollouts()] == [second.id]
 
 
 async def test_a_bad_bundle_is_taken_back_in_the_turn_that_hears_of_it(bench: Bench) -> None:
