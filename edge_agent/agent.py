@@ -127,10 +127,10 @@ class Agent:
 
     async def _serve(self, server: HttpServer, began_s: float) -> None:
         memory = UnsavedAnswers(_MOST_UNSAVED_ANSWERS)
-        installed = await self._installed()
-        async with open_pipeline(
-            self._settings, self._clock, memory, installed.load if installed else None
-        ) as pipeline:
+        async with (
+            self._installed() as installed,
+            open_pipeline(self._settings, self._clock, memory, installed.load if installed else None) as pipeline,
+        ):
             reporter = self._reporter(pipeline)
             async with self._open_keeper(reporter, memory, pipeline) as keeper:
                 telemetry = self._telemetry(reporter, keeper, pipeline)
@@ -151,8 +151,6 @@ class Agent:
                     await self._stop_requested.wait()
                     await self._stop(server, pipeline, telemetry)
                     tasks.cancel_scope.cancel()
-                if installed:
-                    await to_thread.run_sync(installed.stop)
         _log.info("stopped")
 
     async def _stop(self, server: HttpServer, pipeline: Pipeline, telemetry: Telemetry | None) -> None:
@@ -198,13 +196,24 @@ class Agent:
         link = partial(_link_state, pipeline)
         return Reporter(settings.device_id, uuid.uuid4().hex, settings.ring, pipeline.lanes, link, self._clock)
 
-    async def _installed(self) -> InstalledModels | None:
-        """What to load, where the device takes updates. Their packages are only imported then."""
+    @asynccontextmanager
+    async def _installed(self) -> AsyncIterator[InstalledModels | None]:
+        """What to load, where the device takes updates. Their packages are only imported then.
+
+        An end in good order, or for want of a file or a setting, is held against no model; what nobody foresaw is.
+        """
         if self._settings.update is None:
-            return None
+            yield None
+            return
         from edge_agent.updating import InstalledModels
 
-        return await to_thread.run_sync(InstalledModels, self._settings)
+        installed = await to_thread.run_sync(InstalledModels, self._settings)
+        try:
+            yield installed
+        except TandemError:
+            await to_thread.run_sync(installed.stop)
+            raise
+        await to_thread.run_sync(installed.stop)
 
     def _updates(
         self,

@@ -24,7 +24,7 @@ from shared.errors import (
 )
 
 if TYPE_CHECKING:
-    from edge_agent.config import AgentSettings, BrokerSettings, CloudSettings, ModelSettings
+    from edge_agent.config import AgentSettings, BrokerSettings, CloudSettings, ModelSettings, UpdateSettings
     from edge_agent.model import EdgeModel
 
 _CLOCK_TOLERANCE_S = 60.0
@@ -82,6 +82,8 @@ async def examine(config: Path, clock: Clock, *, cloud_timeout_s: float = 5.0) -
     checks.append(_check_clock(settings, clock))
     checks.append(_check_disk(settings))
     checks.append(_check_state(settings))
+    if settings.update is not None:
+        checks.append(_check_updates(settings, settings.update))
     return checks
 
 
@@ -191,3 +193,17 @@ def _check_state(settings: AgentSettings) -> Check:
         advice = "make it writable for the agent, or counters and labels are lost with every stop"
         return Check("state", Status.FAIL, f"{folder} cannot be written", advice)
     return Check("state", Status.OK, finding)
+
+
+def _check_updates(settings: AgentSettings, update: UpdateSettings) -> Check:
+    """Whether updates can be trusted and have room, and what the last ones came to. Looks and changes nothing."""
+    from edge_agent.updating import describe_updates
+
+    try:
+        finding, problems = describe_updates(settings, update)
+    except TandemError as error:
+        return Check("updates", Status.FAIL, str(error), "put the file that is named there in its place again")
+    if problems:
+        advice = "nothing is lost: the bundle before answers; see why, and make room or roll a better release out"
+        return Check("updates", Status.WARN, f"{finding}; {'; '.join(problems)}", advice)
+    return Check("updates", Status.OK, finding)

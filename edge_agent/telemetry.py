@@ -100,7 +100,10 @@ class Telemetry:
                 await self._try(self._report)
 
     async def follow(self, lane: Lane) -> None:
-        """A model has taken another's place: hear the policies for its gate, and tell of both."""
+        """A model has taken another's place: hear the policies for its gate, and tell of both.
+
+        Those for a gate that ran before too: what came while it did not was left alone.
+        """
         if lane.model.gate_digest:
             await self._link.subscribe(topics.policy(self._ring, lane.model.identity.name, lane.model.gate_digest))
         await self._try(self._report)

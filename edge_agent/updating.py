@@ -22,9 +22,10 @@ from edge_agent.update.http_source import HttpSource
 from edge_agent.update.mqtt_source import MqttSource
 from edge_agent.update.ports import RepositorySource
 from edge_agent.update.reports import DeviceFacts
-from edge_agent.update.slots import ModelSlots
+from edge_agent.update.slots import ModelSlots, Start
 from edge_agent.update.staging import DiskBudget
 from edge_agent.update.trust import TufRepository
+from edge_agent.update.tuf_client import root_words
 from edge_agent.update.updater import Updater
 from shared import topics
 from shared.clock import Clock
@@ -36,6 +37,8 @@ from shared.update.report import InstalledRelease, UpdateReport
 
 _log = logging.getLogger(__name__)
 _HINT_ENDING = "/desired"
+_TRUST = ".trust"
+"""Beside the models' folders, under a name that no model has."""
 
 
 class InstalledModels:
@@ -48,6 +51,7 @@ class InstalledModels:
         folder = updates_folder(settings)
         self.slots = tuple(ModelSlots(folder, one.bundle, self.disk, one.variant) for one in settings.models)
         self.releases: dict[str, InstalledRelease] = {}
+        self._begun: list[ModelSlots] = []
         self.threads = {slots.model: one.threads for slots, one in zip(self.slots, settings.models, strict=True)}
 
     def load(self) -> tuple[EdgeModel, ...]:
@@ -67,20 +71,32 @@ class InstalledModels:
             slots.ready()
 
     def stop(self) -> None:
-        """The agent ends in good order."""
-        for slots in self.slots:
+        """The agent ends in good order, or cannot start for a reason that lies in no model."""
+        for slots in self._begun:
             slots.stop()
 
     def _load(self, slots: ModelSlots) -> EdgeModel:
         start = slots.start()
+        self._begun.append(slots)
         while True:
             try:
                 model = load_model(start.folder, self.threads[slots.model], start.release.variant)
+                _check_is(model, start)
             except (BundleError, EngineError) as error:
                 start = slots.start_again(error)
             else:
                 self.releases[slots.model] = start.release
                 return model
+
+
+def _check_is(model: EdgeModel, start: Start) -> None:
+    """Raises: BundleError: the slot holds another bundle than is known of it, as after a disk that lost a write."""
+    found = model.identity.version, model.identity.digest, model.gate_digest
+    known = start.release.version, start.release.model_digest, start.release.gate_digest
+    if found != known:
+        raise BundleError(
+            start.folder, f"holds {found[0]} with its gate, which is not the {known[0]} of slot {start.slot}"
+        )
 
 
 def updates_folder(settings: AgentSettings) -> Path:
@@ -149,7 +165,7 @@ class DeviceUpdates:
         facts, update = self._facts, self._update
         repository = TufRepository(
             self._source,
-            folder,
+            folder / _TRUST,
             _pinned_root(update.root_file),
             self._clock,
             device_id=facts.device_id,
@@ -164,6 +180,7 @@ class DeviceUpdates:
             report=self._report,
             run_blocking=self._thread.run,
             clock=self._clock,
+            unix_s=repository.now_unix_s,
             settings=_updater_settings(update),
             disk=self._installed.disk,
         )
@@ -207,6 +224,31 @@ class DeviceUpdates:
                     _log.warning("a report on updates was not sent: %s", error)
                     self._untold.setdefault(report.model, report)
                     break
+
+
+def describe_updates(settings: AgentSettings, update: UpdateSettings) -> tuple[str, list[str]]:
+    """What the device trusts and runs, in words, and what is wrong with it; only looks.
+
+    Raises:
+        ConfigurationError: the root metadata cannot be read, or are none.
+        BundleError: a configured bundle is not there.
+    """
+    installed = InstalledModels(settings)
+    words = [f"trusts {update.root_file}, {root_words(_pinned_root(update.root_file))}"]
+    problems = []
+    for slots in installed.slots:
+        state, place = slots.state, slots.places.get(slots.state.active)
+        runs = place.release.version if place else "nothing known"
+        words.append(f"{slots.model} has {runs} in slot {state.active}, {state.phase.value}")
+        problems += [f"{slots.model}: {state.error}"] if state.error else []
+    there = next(folder for folder in (*updates_folder(settings).parents, Path()) if folder.exists())
+    free_bytes = installed.disk.free_bytes(there)
+    if free_bytes <= update.reserved_disk_bytes:
+        kept = update.reserved_disk_bytes
+        problems.append(
+            f"{free_bytes / 1e6:.0f} MB are free at {there}, of which {kept / 1e6:.0f} MB are kept for others"
+        )
+    return "; ".join(words), problems
 
 
 def _pinned_root(file: Path) -> bytes:

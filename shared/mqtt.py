@@ -109,13 +109,13 @@ class BrokerLink:
         self._published += 1
 
     async def subscribe(self, topic_filter: str) -> None:
-        """Hear a further topic from now on, and at every connection to come; no more than once.
+        """Hear a further topic from now on, and at every connection to come.
 
-        A broker that does not take it now is asked again at the next connection.
+        Where it is heard already, what is retained there comes once more (MQTT 3.1.1, 3.8.4). A broker that does not
+        take it now is asked again at the next connection.
         """
-        if topic_filter in self._subscriptions:
-            return
-        self._subscriptions.append(topic_filter)
+        if topic_filter not in self._subscriptions:
+            self._subscriptions.append(topic_filter)
         if self._connection is not None:
             try:
                 await self._connection.subscribe(topic_filter)

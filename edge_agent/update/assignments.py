@@ -36,6 +36,7 @@ class Assignments:
         self._model = model
         self._parts = parts
         self._hinted = anyio.Event()
+        self._owes_a_look = False
 
     def hint(self) -> None:
         """There may be something new."""
@@ -51,6 +52,7 @@ class Assignments:
         async with self._parts.metadata_lock:
             await repository.refresh()
             assignment = await repository.assignment(device.ring, self._model)
+        self._owes_a_look = False
         return None if assignment is None else Asked(assignment, assignment.arm_of(device.device_id))
 
     async def wait(self, seconds: float) -> None:
@@ -65,7 +67,7 @@ class Assignments:
             await self._parts.clock.sleep(seconds)
             group.cancel_scope.cancel()
         if self._hinted.is_set():
-            self._hinted = anyio.Event()
+            self._hinted, self._owes_a_look = anyio.Event(), True
             await self._parts.clock.sleep(self._parts.uniform() * self._parts.settings.hint_spread_s)
 
     async def unless_changed(self, target: Target, work: Callable[[], Awaitable[None]]) -> bool:
@@ -90,6 +92,8 @@ class Assignments:
             except TandemError as error:
                 failed = error
             group.cancel_scope.cancel()
+        if self._owes_a_look:
+            self.hint()
         if failed is not None:
             raise failed
         return is_changed
@@ -99,16 +103,18 @@ class Assignments:
         return self._parts.settings.interval_s * (0.5 + self._parts.uniform())
 
     async def _until_changed(self, target: Target) -> None:
+        failures = 0
         while True:
-            await self.wait(self.interval_s())
+            backoff, uniform = self._parts.settings.backoff, self._parts.uniform
+            await self.wait(backoff.delay_s(failures, uniform) if failures else self.interval_s())
             try:
                 asked = await self.newest()
             except UpdateError as error:
+                failures += 1
                 _log.info("model %s: whether the assignment changed is not known: %s", self._model, error)
                 continue
+            failures = 0
             if not target.asks_the_same(asked.target if asked else None):
                 return
-            if asked and asked.assignment.sequence != target.sequence:
-                # Whoever waits next looks at once and reports that this decision is obeyed too.
-                self._hinted.set()
-                await self._parts.clock.sleep(self.interval_s())
+            # Whoever waits next looks at once and reports that this decision is obeyed too.
+            self._owes_a_look = asked is not None and asked.assignment.sequence != target.sequence

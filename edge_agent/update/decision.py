@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edge_agent.update.machine import FACTORY, SLOT_A, SLOT_B, Failure, Installed, Target, UpdateState, idle_slot
 from edge_agent.update.ports import trial_fault
 from shared.update.assignment import Trial
-from shared.update.report import TrialFigures
+from shared.update.report import InstalledRelease, TrialFigures
 
 FEWEST_JUDGED_REQUESTS = 10
 """Of fewer a share or a median says little."""
@@ -67,7 +67,7 @@ def decide(
     if (
         running is not None
         and running.content == target.content
-        and (target.shadow_share > 0 or running.release.variant == target.variant)
+        and (target.shadow_share > 0 or _is_labelled(running.release, target))
     ):
         return Stay()
     if (failure := state.failure_of(target)) is not None:
@@ -79,6 +79,11 @@ def decide(
         if place is not None and place.content == target.content:
             return Take(target, slot, place.is_proven)
     return Fetch(target, idle_slot(state))
+
+
+def _is_labelled(running: InstalledRelease, target: Target) -> bool:
+    """Whether it is told under the variant and number that are asked for: a factory's bundle has none at first."""
+    return (running.variant, running.release) == (target.variant, target.release)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,12 @@ class GoingLive:
             UpdateError: the disk cannot be written; the old bundle answers on.
         """
         place = self._record.slots.places[slot]
-        label = replace(place.release, variant=target.variant)
+        label = _labelled(place, target)
+        if slot == self._record.state.active and self._runs_but_for_its_number(label):
+            await self.end_shadow()
+            self._parts.host.relabel(self._record.model, label)
+            await self._record.save(machine.relabelled(self._record.state, replace(place, release=label)))
+            return
         candidate = await self._loaded(target, slot, label, is_proven=is_proven)
         if candidate is None:
             return
@@ -61,8 +66,19 @@ class GoingLive:
         state = self._record.state
         if state.phase is Phase.TRIAL and state.candidate is not None:
             target, place = state.candidate.target, self._record.slots.places[state.candidate.slot]
-            label = replace(place.release, variant=target.variant)
+            label = _labelled(place, target)
             await self._end_trial(target, replace(place, release=label), is_proven=place.is_proven)
+
+    async def make_good(self) -> None:
+        """Try again to go back, where what was committed could not be gone back to at once.
+
+        Raises:
+            UpdateError: it still cannot be loaded.
+        """
+        state, running = self._record.state, self._parts.host.active(self._record.model)
+        committed = self._record.slots.places[state.active].release
+        if (running.model_digest, running.gate_digest) != (committed.model_digest, committed.gate_digest):
+            await self._go_back(state)
 
     @property
     def is_shadowing(self) -> bool:
@@ -98,12 +114,16 @@ class GoingLive:
             shadow, self._shadow = self._shadow, None
             await _close(shadow.candidate)
 
+    def _runs_but_for_its_number(self, label: InstalledRelease) -> bool:
+        return replace(self._parts.host.active(self._record.model), release=label.release) == label
+
     async def _loaded(
         self, target: Target, slot: str, label: InstalledRelease, *, is_proven: bool
     ) -> LoadedCandidate | None:
         """The bundle, warm and proven; None where it failed, which is remembered."""
         shadow = self._shadow
-        if shadow is not None and shadow.target.content == target.content:
+        self._record.reports.figures = TrialFigures()
+        if shadow is not None and shadow.target.content == target.content and shadow.candidate.release == label:
             await self._record.save(machine.begun(self._record.state, target, slot, Phase.SHADOW))
             self._shadow = None
             return shadow.candidate
@@ -215,6 +235,11 @@ class GoingLive:
             self._record.tell()
             return
         raise UpdateError("the bundle before cannot be loaded beside the new one; the agent must be started again")
+
+
+def _labelled(place: Installed, target: Target) -> InstalledRelease:
+    """What lies there, told as `target` names it."""
+    return replace(place.release, variant=target.variant, release=target.release)
 
 
 async def _close(candidate: LoadedCandidate | None) -> None:

@@ -38,7 +38,10 @@ async def _follow_nothing(lane: Lane) -> None:
 
 
 class Candidate:
-    """A loaded bundle, as `LoadedCandidate`. `running_ms` is set where it took the running model's place in memory."""
+    """A loaded bundle, as `LoadedCandidate`.
+
+    `running_ms` is set where it took the running model's place in memory; infinity where that one cannot answer.
+    """
 
     def __init__(
         self, release: InstalledRelease, model: EdgeModel, control: GateControl, give_up: Callable[[], Awaitable[None]]
@@ -96,6 +99,7 @@ class PipelineHost:
         self._quiet = QuietThread("tandem-update")
         self._loading = QuietThread("tandem-load", lowers_priority=False)
         self._releases = {name: _release_of(lane.model) for name, lane in self._lanes.items()} | dict(releases or {})
+        self._one_load = anyio.Lock()
         self._before: dict[str, LedgerSnapshot] = {}
         self._trials: dict[str, TrialCount] = {}
         self._shadows: dict[str, ShadowRun] = {}
@@ -115,6 +119,10 @@ class PipelineHost:
         """See `ModelHost`."""
         return self._releases[model]
 
+    def relabel(self, model: str, release: InstalledRelease) -> None:
+        """See `ModelHost`."""
+        self._releases[model] = release
+
     async def load(self, folder: Path, release: InstalledRelease, *, one_at_a_time: bool = False) -> Candidate:
         """See `ModelHost`. `one_at_a_time`: where there is no room for two, unload the running model first.
 
@@ -125,6 +133,11 @@ class PipelineHost:
             BundleError, EngineError: it cannot be used; the running model answers on, or again.
             NoRoom: there is not enough memory for two; or, with `one_at_a_time`, not for it alone.
         """
+        # One model at a time: free memory that two have counted on, or what two take together, says nothing of one.
+        async with self._one_load:
+            return await self._load_alone(folder, release, one_at_a_time=one_at_a_time)
+
+    async def _load_alone(self, folder: Path, release: InstalledRelease, *, one_at_a_time: bool) -> Candidate:
         bundle = await self._quiet.run(partial(read_bundle, folder))
         lane = self._lane_of(bundle, release)
         needed, free = needed_bytes(bundle), self._free_bytes()
@@ -141,6 +154,8 @@ class PipelineHost:
         """See `ModelHost`."""
         mine = _mine(candidate)
         running = self._lanes[mine.model.identity.name].model
+        if running.is_unloaded and mine.running_ms is None:
+            mine.running_ms = float("inf")
         prove_memory(mine.taken_bytes, needed_bytes(mine.model.bundle), self._bounds)
         pace = Pace() if mine.running_ms is None else Pace(0.0)
         await self._quiet.run(partial(prove_answers, mine.model, pace))
@@ -212,7 +227,9 @@ class PipelineHost:
         self, running: EdgeModel, bundle: Bundle, release: InstalledRelease, needed: int
     ) -> Candidate:
         name = bundle.identity.name
-        (running_ms,) = await self._quiet.run(partial(golden_medians_ms, (running,), running, self._clock, Pace()))
+        running_ms = float("inf")
+        if not running.is_unloaded:
+            (running_ms,) = await self._quiet.run(partial(golden_medians_ms, (running,), running, self._clock, Pace()))
         _log.warning("model %s: no room for two, so it pauses while %s is loaded", name, release.version)
         self._lanes.pause(name)
         put_back = partial(self._put_back, running)
@@ -241,11 +258,15 @@ class PipelineHost:
         await self._give_back()
 
     async def _put_back(self, model: EdgeModel) -> None:
-        """Load the running model again, in the place that the candidate has left."""
+        """Load the running model again, in the place that the candidate has left.
+
+        Whoever is in a hurry waits for it all the same: a model that is left unloaded answers nothing.
+        """
         name = model.identity.name
         try:
-            if model.is_unloaded:
-                model.reload(await self._loading.run(partial(load_engine, model.bundle, self._threads[name])))
+            with anyio.CancelScope(shield=True):
+                if model.is_unloaded:
+                    model.reload(await self._loading.run(partial(load_engine, model.bundle, self._threads[name])))
         except TandemError:
             _log.exception("model %s cannot be loaded again, and answers nothing until another is installed", name)
             raise

@@ -187,13 +187,28 @@ def _worth(installed: Installed | None) -> tuple[bool, bool, int]:
 
 
 def seen(state: UpdateState, assignment: Assignment) -> UpdateState:
-    """The assignment is the one that is obeyed or refused from now on."""
-    return replace(state, rollout=assignment.rollout, sequence=assignment.sequence)
+    """The assignment is the one that is obeyed or refused from now on; what failed under another says nothing of it."""
+    if (state.rollout, state.sequence) == (assignment.rollout, assignment.sequence):
+        return state
+    phase = Phase.IDLE if state.phase is Phase.ROLLED_BACK else state.phase
+    return replace(
+        state,
+        phase=phase,
+        rollout=assignment.rollout,
+        sequence=assignment.sequence,
+        error="",
+        error_kind=ErrorKind.NONE,
+    )
 
 
 def settled(state: UpdateState) -> UpdateState:
     """What is asked runs already: nothing that failed before matters any more."""
     return replace(state, phase=Phase.COMMITTED, candidate=None, error="", error_kind=ErrorKind.NONE)
+
+
+def relabelled(state: UpdateState, installed: Installed) -> UpdateState:
+    """As `settled`, where what runs is told as `installed` from now on."""
+    return replace(settled(state), slots={**state.slots, state.active: installed})
 
 
 def begun(state: UpdateState, target: Target, slot: str, phase: Phase) -> UpdateState:

@@ -17,7 +17,7 @@ from edge_agent.update.slots import installed_of
 from edge_agent.update.staging import LocalFolders, Progress, Release, Staging
 from shared.bundle import Manifest
 from shared.documents import sha256
-from shared.errors import FetchFailed, UpdateError, UpdateRefused
+from shared.errors import FetchFailed, TandemError, UpdateError, UpdateRefused
 from shared.update.release import with_gate
 from shared.update.report import ErrorKind, Phase
 
@@ -42,17 +42,10 @@ class ModelUpdate:
         """Follow the assignments until cancelled. What fails is reported and tried again."""
         self._record.tell()
         try:
-            await self._guarded_resume()
             while True:
                 await self._wait(await self._attempt())
         finally:
             await self._live.end_shadow()
-
-    async def _guarded_resume(self) -> None:
-        try:
-            await self._live.resume_trial()
-        except UpdateError as error:
-            self._stuck(error)
 
     async def _wait(self, seconds: float) -> None:
         """Until a hint, `seconds` at most; meanwhile a shadow's figures are reported."""
@@ -74,6 +67,7 @@ class ModelUpdate:
         """One look and all that follows from it; returns the seconds until the next."""
         settings = self._parts.settings
         try:
+            await self._live.resume_trial()
             pause_s = await self._obey(await self._assignments.newest())
         except FetchFailed as error:
             self._fetch_failures += 1
@@ -95,7 +89,7 @@ class ModelUpdate:
         if asked is None:
             await self._stay(None)
             return interval_s
-        await self._record.save(machine.seen(self._record.state, asked.assignment))
+        await self._record.see(asked.assignment)
         target = asked.target
         if self._live.is_shadow_of(target):
             return interval_s
@@ -116,6 +110,7 @@ class ModelUpdate:
             await self._live.end_shadow()
             failure = decision.failure
             self._record.tell(failure.reason, failure.kind, failure.attempts)
+            await self._live.make_good()
         elif isinstance(decision, Take):
             await self._check_floor(asked, decision)
             await self._live.take(decision.target, decision.slot, is_proven=decision.is_proven)
@@ -130,11 +125,14 @@ class ModelUpdate:
         elif state.candidate is not None:
             state = machine.abandoned(state)
         await self._record.save(state)
+        await self._live.make_good()
 
     async def _check_floor(self, asked: Asked, decision: Take) -> None:
-        """What lies here already was vouched for when it came; below the floor it needs an exception now."""
+        """What lies here already was vouched for when it came, but no number that it is to be told under from now on;
+        below the floor it needs an exception.
+        """
         place = self._record.slots.places[decision.slot]
-        if place.release.release < self._floor(asked):
+        if place.release.release != decision.target.release or place.release.release < self._floor(asked):
             await self._manifest(asked)
 
     async def _fetch(self, asked: Asked, decision: Fetch) -> None:
@@ -209,5 +207,8 @@ class ModelUpdate:
             return
         if state.phase in (Phase.FETCHING, Phase.VERIFYING, Phase.STAGED):
             await self._record.hold(machine.abandoned(state, error, kind))
-        else:
+            return
+        try:
             await self._live.give_up(error)
+        except TandemError as failure:
+            _log.error("model %s: %s", self._record.model, failure)

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from edge_agent.update import machine
 from edge_agent.update.disk import Disk
 from edge_agent.update.machine import UpdateState
 from edge_agent.update.ports import ModelHost, RepositorySource, TrustedRepository
 from edge_agent.update.reports import DeviceFacts, Reports
 from edge_agent.update.slots import ModelSlots
-from edge_agent.update.staging import DiskBudget, RunBlocking, T
+from edge_agent.update.staging import DiskBudget, Progress, RunBlocking, T
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import FetchFailed, NoRoom, ProvingFailed, TandemError, TrialFailed, UpdateRefused
-from shared.update.report import ErrorKind
+from shared.update.assignment import Assignment
+from shared.update.report import ErrorKind, TrialFigures
 
 _KINDS = {
     UpdateRefused: ErrorKind.REFUSED,
@@ -82,6 +84,19 @@ class Record:
     def state(self) -> UpdateState:
         """The newest."""
         return self.slots.state
+
+    async def see(self, assignment: Assignment) -> None:
+        """`assignment` is obeyed or refused from now on; what was measured under another one is not reported with it.
+
+        Raises:
+            UpdateError: see `save`.
+        """
+        state = machine.seen(self.state, assignment)
+        if state.rollout != self.state.rollout:
+            self.reports.figures = TrialFigures()
+        if state != self.state:
+            self.reports.progress = Progress()
+        await self.save(state)
 
     async def save(self, state: UpdateState) -> None:
         """Save `state` and report it.

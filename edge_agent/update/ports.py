@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import anyio
 
 from shared.bundle.manifest import Manifest
 from shared.update.assignment import Arm, Assignment, Trial
 from shared.update.report import InstalledRelease, TrialFigures
+
+T = TypeVar("T")
+_CLOSE_PATIENCE_S = 1.0
 
 
 class RepositorySource(Protocol):
@@ -34,6 +40,17 @@ class RepositorySource(Protocol):
     def bytes_received(self) -> int:
         """Payload bytes since the start."""
         ...
+
+
+@asynccontextmanager
+async def closing(pieces: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Ends a source's generator at once where it is left before its end."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            with anyio.move_on_after(_CLOSE_PATIENCE_S, shield=True):
+                await pieces.aclose()
 
 
 class TrustedRepository(Protocol):
@@ -100,9 +117,11 @@ class ModelHost(Protocol):
         """What answers now."""
         ...
 
-    async def load(
-        self, folder: Path, release: InstalledRelease, *, one_at_a_time: bool = False
-    ) -> LoadedCandidate:
+    def relabel(self, model: str, release: InstalledRelease) -> None:
+        """What answers now is told as `release` from now on, whose content and variant are the same."""
+        ...
+
+    async def load(self, folder: Path, release: InstalledRelease, *, one_at_a_time: bool = False) -> LoadedCandidate:
         """Load and warm up the bundle in `folder` beside the active one.
 
         `one_at_a_time`: where memory is too small for two, unload the active one first; requests wait meanwhile, each

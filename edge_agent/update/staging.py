@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from edge_agent.update.chunks import LocalChunks, Place, decompressed, most_compressed_bytes, places_of, read_place
 from edge_agent.update.content import check_graphs, check_manifest
 from edge_agent.update.disk import Disk, disk_errors
-from edge_agent.update.ports import RepositorySource
+from edge_agent.update.ports import RepositorySource, closing
 from shared.bundle import MANIFEST_NAME, Bundle, Manifest, read_bundle
 from shared.documents import canonical_json, sha256
 from shared.errors import BundleError, FetchFailed, NoRoom, UpdateRefused
@@ -126,18 +126,19 @@ class Staging:
     async def _fetch_chunks(self, wanted: dict[str, list[Place]], report: Callable[[Progress], None]) -> None:
         longest = max(places[0].length for places in wanted.values())
         paths = {chunk_path(digest): digest for digest in wanted}
-        async for path, data in self._source.read_many(list(paths), most_bytes=most_compressed_bytes(longest)):
-            digest = paths.pop(path, None)
-            if digest is None:
-                continue
-            places = wanted[digest]
-            plain = decompressed(data, places[0])
-            await self._run(lambda places=places, plain=plain: self._put(places, plain))  # type: ignore[misc]
-            done = self.progress
-            self.progress = Progress(
-                done.bytes_done + _bytes(places), done.bytes_to_fetch, done.bytes_fetched + len(data)
-            )
-            report(self.progress)
+        async with closing(self._source.read_many(list(paths), most_bytes=most_compressed_bytes(longest))) as files:
+            async for path, data in files:
+                digest = paths.pop(path, None)
+                if digest is None:
+                    continue
+                places = wanted[digest]
+                plain = decompressed(data, places[0])
+                await self._run(lambda places=places, plain=plain: self._put(places, plain))  # type: ignore[misc]
+                done = self.progress
+                self.progress = Progress(
+                    done.bytes_done + _bytes(places), done.bytes_to_fetch, done.bytes_fetched + len(data)
+                )
+                report(self.progress)
         if paths:
             raise FetchFailed(f"the repository did not send {len(paths)} of {len(wanted)} chunks")
 

@@ -71,6 +71,10 @@ class TufRepository:
         self._device_id = checked_identifier("device", device_id)
         self._hardware = hardware
 
+    def now_unix_s(self) -> float:
+        """The time that may be believed, in seconds since 1970-01-01 UTC: see `TrustedTime`."""
+        return self._client.now_unix_s()
+
     async def refresh(self) -> None:
         """See `TrustedRepository`."""
         await self._client.refresh()

@@ -18,7 +18,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from tuf.api import exceptions
-from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from edge_agent.update.limits import UpdateLimits
@@ -27,7 +28,7 @@ from edge_agent.update.trust_memory import TrustMemory, load_memory, put_in_plac
 from edge_agent.update.trusted_time import BUILT_UNIX_S, TrustedTime
 from edge_agent.update.tuf_fetcher import SourceFetcher
 from shared.clock import Clock
-from shared.errors import FetchFailed, FileNotThere, NoRoom, UpdateError, UpdateRefused
+from shared.errors import ConfigurationError, FetchFailed, FileNotThere, NoRoom, UpdateError, UpdateRefused
 from shared.update.names import METADATA, TARGETS
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,10 @@ class TufClient:
         self._updater: _Updater | None = None
         self._refreshed_at_s = 0.0
         self._one_thread: anyio.CapacityLimiter | None = None
+
+    def now_unix_s(self) -> float:
+        """See `TrustedTime.now_unix_s`."""
+        return self._time.now_unix_s()
 
     async def refresh(self) -> None:
         """Fetch the newest metadata of the top-level roles.
@@ -244,6 +249,21 @@ class TufClient:
 def plain_words(error: Exception) -> str:
     """An error's text on one line, without what cannot be printed."""
     return "".join(one if one.isprintable() else "\ufffd" for one in str(error)[:_MAX_WORDS])
+
+
+def root_words(data: bytes) -> str:
+    """What pinned root metadata are, in words; whether they are signed well is told by the first refresh.
+
+    Raises:
+        ConfigurationError: they are none.
+    """
+    try:
+        root = Metadata[Root].from_bytes(data).signed
+    except DeserializationError as error:
+        raise ConfigurationError(f"update.root_file holds no root metadata: {plain_words(error)}") from error
+    if not isinstance(root, Root):
+        raise ConfigurationError("update.root_file holds other metadata than a root's")
+    return f"root version {root.version}"
 
 
 class _Updater(Updater):

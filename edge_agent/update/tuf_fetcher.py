@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import IO
 
@@ -13,7 +13,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthM
 from tuf.ngclient import FetcherInterface
 
 from edge_agent.update.limits import UpdateLimits
-from edge_agent.update.ports import RepositorySource
+from edge_agent.update.ports import RepositorySource, closing
 from shared.errors import FetchFailed, FileNotThere
 from shared.update.names import METADATA
 
@@ -57,7 +57,7 @@ class SourceFetcher(FetcherInterface):
         with anyio.CancelScope() as scope:
             scope.deadline = min(ends_at_s, started_s + self._limits.patience_s)
             try:
-                async with _closing(self._source.read(path, most_bytes=most_bytes)) as pieces:
+                async with closing(self._source.read(path, most_bytes=most_bytes)) as pieces:
                     async for piece in pieces:
                         data.extend(piece)
                         if len(data) > most_bytes:
@@ -71,14 +71,3 @@ class SourceFetcher(FetcherInterface):
             return bytes(data)
         took_s = anyio.current_time() - started_s
         raise DownloadError(f"{path} comes too slowly: {len(data)} bytes in {took_s:.1f} s")
-
-
-@asynccontextmanager
-async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Ends a source's generator where it is left before its end."""
-    try:
-        yield pieces
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
-                await pieces.aclose()

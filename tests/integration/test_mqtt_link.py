@@ -62,6 +62,17 @@ async def test_what_is_published_is_heard_and_what_was_retained_says_so(tmp_path
     assert heard == [Message("t/old", "früher".encode(), True), Message("t/new", b"x" * 1_000_000, False)]
 
 
+async def test_who_subscribes_once_more_hears_once_more_what_is_retained(tmp_path: Path) -> None:
+    heard: list[Message] = []
+    with Mosquitto(tmp_path) as broker:
+        async with connected(hearing(BrokerAddress("127.0.0.1", broker.port), heard)) as link:
+            await link.publish("t/policy", b"newest", retain=True)
+            await until(lambda: len(heard) == 1, "the message")
+            await link.subscribe("t/#")
+            await until(lambda: len(heard) == 2, "the message once more")
+    assert heard[1] == Message("t/policy", b"newest", True)
+
+
 async def test_a_slow_listener_loses_nothing_of_what_comes_quickly(tmp_path: Path) -> None:
     heard: list[bytes] = []
 

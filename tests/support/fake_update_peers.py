@@ -202,6 +202,9 @@ class FakeHost:
     def active(self, model: str) -> InstalledRelease:
         return self.running[model].release
 
+    def relabel(self, model: str, release: InstalledRelease) -> None:
+        self.running[model].release = release
+
     async def load(self, folder: Path, release: InstalledRelease, *, one_at_a_time: bool = False) -> FakeCandidate:
         self._step("load alone" if one_at_a_time else "load", release)
         return FakeCandidate(read_bundle(folder), release, self)

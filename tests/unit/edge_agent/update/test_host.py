@@ -247,6 +247,50 @@ async def test_what_fails_in_the_pause_puts_the_running_model_back(first: Path, 
         assert (await pipeline.answer(SURE)).outcome is Outcome.EDGE
 
 
+async def test_a_candidate_that_is_closed_in_a_hurry_puts_the_running_model_back_all_the_same(
+    first: Path, second: Path
+) -> None:
+    memory = FreeMemory()
+    with open_test_host(first, free_bytes=memory) as (pipeline, host):
+        memory.lanes_of = pipeline
+        candidate = await host.load(second, release_at(second), one_at_a_time=True)
+        with anyio.CancelScope() as hurry:
+            hurry.cancel()
+            await candidate.close()
+        assert (await pipeline.answer(SURE)).model.version == "1.0.0"
+
+
+@pytest.mark.parametrize("free_bytes", [(1 << 40,), (0, 1 << 40)])
+async def test_a_running_model_that_cannot_answer_stands_in_no_new_ones_way(
+    first: Path, second: Path, free_bytes: tuple[int, ...]
+) -> None:
+    free = iter(free_bytes)
+    with open_test_host(first, free_bytes=lambda: next(free)) as (pipeline, host):
+        pipeline.lanes["tiny"].model.unload()
+        await swap(host, second, one_at_a_time=True)
+        assert (await pipeline.answer(SURE)).model.version == "2.0.0"
+
+
+async def test_two_models_are_not_loaded_at_once_into_memory_for_one(first: Path, second: Path) -> None:
+    at_work: list[str] = []
+
+    def free_bytes() -> int:
+        at_work.append("asked")
+        return 1 << 40
+
+    with open_test_host(first, free_bytes=free_bytes) as (_, host):
+        async with anyio.create_task_group() as tasks:
+
+            async def load(folder: Path) -> None:
+                candidate = await host.load(folder, release_at(folder))
+                at_work.append("loaded")
+                await candidate.close()
+
+            tasks.start_soon(load, first)
+            tasks.start_soon(load, second)
+    assert at_work == ["asked", "loaded"] * 2
+
+
 async def test_a_trial_counts_from_its_begin_and_is_held_against_the_old_bundle(first: Path, tmp_path: Path) -> None:
     release = write_release(tmp_path / "strict", "2.0.0", threshold=None)
     with open_test_host(first, cloud=FakeCloud("card"), audit_share=1.0) as (pipeline, host):

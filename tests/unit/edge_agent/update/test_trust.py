@@ -132,3 +132,12 @@ async def test_an_unreachable_repository_is_a_failed_fetch_and_heals(device: Tru
         await device.trusted.refresh()
     device.source.tampering = None
     assert await device.trusted.assignment(RING, MODEL) is not None
+
+
+async def test_a_device_whose_clock_falls_back_to_1970_goes_by_the_time_that_was_trusted_last(
+    device: TrustingDevice,
+) -> None:
+    await device.trusted.refresh()
+    trusted_s = device.trusted.now_unix_s()
+    device.clock.jump(-trusted_s)
+    assert device.trusted.now_unix_s() >= trusted_s > 0.0

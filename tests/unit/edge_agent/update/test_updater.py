@@ -283,3 +283,81 @@ async def test_an_old_bundle_that_cannot_be_loaded_any_more_gives_way_to_the_fac
     registry.assign(registry.arms["3.0.0"], sequence=2)
     report = await device.update_until(lambda one: one.active.version == "1.0.0" and one.slot == "factory")
     assert report.phase is Phase.ROLLED_BACK
+
+
+async def test_what_failed_or_was_measured_under_one_rollout_is_not_told_under_the_next(fleet: Fleet) -> None:
+    registry = fleet.registry
+    device = fleet.device()
+    device.boot()
+    registry.assign(registry.arms["2.0.0"], sequence=1)
+    device.host.figures["2.0.0"] = TrialFigures(requests=20, failed=20, compared=9, agreed=1)
+    await device.update_until(lambda one: one.phase is Phase.ROLLED_BACK)
+    later_s = round(device.clock.unix_s()) + 5000
+    registry.assign(registry.arms["3.0.0"], sequence=2, rollout="rollout-2", not_before_unix_s=later_s)
+    await device.update_to("3.0.0")
+    told = [one for one in device.reports if one.rollout == "rollout-2"]
+    assert {one.error_kind for one in told} == {ErrorKind.NONE}
+    assert {one.candidate.version for one in told if one.candidate} == {"3.0.0"}
+    assert all(one.phase in (Phase.TRIAL, Phase.COMMITTED) for one in told if one.trial != TrialFigures())
+
+
+async def test_the_trial_of_a_release_before_says_nothing_of_a_shadow(fleet: Fleet) -> None:
+    registry = fleet.registry
+    device = fleet.device()
+    device.boot()
+    registry.assign(registry.arms["2.0.0"], sequence=1)
+
+    def go_on(report: UpdateReport) -> bool:
+        if report.phase is Phase.COMMITTED and report.trial.requests > 0:
+            registry.assign(replace(registry.arms["3.0.0"], shadow_share=0.5), sequence=2, rollout="rollout-2")
+        return report.phase is Phase.SHADOW
+
+    assert (await device.update_until(go_on)).trial == TrialFigures()
+    assert all(one.trial == TrialFigures() for one in device.reports if one.rollout == "rollout-2")
+
+
+async def test_the_factorys_bundle_is_told_under_the_number_that_it_was_released_with(fleet: Fleet) -> None:
+    registry = fleet.registry
+    device = fleet.device()
+    device.boot()
+    registry.assign(registry.arms["1.0.0"], sequence=1)
+    report = await device.update_until(lambda one: one.phase is Phase.COMMITTED)
+    assert (report.active.release, report.slot, device.source.asked) == (1, "factory", [])
+    assert device.host.events == []
+    again = fleet.device()
+    again.boot()
+    assert again.host.active("tiny") == report.active
+
+
+async def test_what_could_not_be_gone_back_to_is_gone_back_to_later(fleet: Fleet) -> None:
+    registry = fleet.registry
+    device = fleet.device()
+    device.boot()
+    registry.assign(registry.arms["2.0.0"], sequence=1)
+    device.host.figures["2.0.0"] = TrialFigures(requests=20, failed=20)
+    device.host.faults |= {(step, "1.0.0"): NoRoom("no memory now") for step in ("load", "load alone")}
+
+    def is_back(report: UpdateReport) -> bool:
+        if "cannot be loaded" in report.error:
+            device.host.faults.clear()
+        return report.phase is Phase.ROLLED_BACK and report.active.version == "1.0.0"
+
+    report = await device.update_until(is_back)
+    assert (report.slot, report.error_kind) == ("factory", ErrorKind.TRIAL)
+    assert device.host.events.count("switch 2.0.0") == 1
+
+
+async def test_a_shadow_of_an_ab_test_is_promoted_under_the_variant_that_is_asked_for(fleet: Fleet) -> None:
+    registry = fleet.registry
+    shadow = replace(registry.arms["2.0.0"], shadow_share=0.25, variant="b")
+    registry.assign(shadow, sequence=1)
+    device = fleet.device()
+    device.boot()
+
+    def promote(report: UpdateReport) -> bool:
+        if report.phase is Phase.SHADOW and report.trial.requests > 0:
+            registry.assign(replace(shadow, shadow_share=0.0, variant=""), sequence=2)
+        return report.phase is Phase.COMMITTED
+
+    report = await device.update_until(promote)
+    assert (report.active.version, report.active.variant) == ("2.0.0", "")
