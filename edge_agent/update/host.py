@@ -101,6 +101,7 @@ class PipelineHost:
         self._releases = {name: _release_of(lane.model) for name, lane in self._lanes.items()} | dict(releases or {})
         self._one_load = anyio.Lock()
         self._before: dict[str, LedgerSnapshot] = {}
+        self._unsaved_policies: dict[tuple[str, str], bytes] = {}
         self._trials: dict[str, TrialCount] = {}
         self._shadows: dict[str, ShadowRun] = {}
 
@@ -168,7 +169,9 @@ class PipelineHost:
         mine = _mine(candidate)
         await self._quiet.run(mine.model.warm_up)
         name = mine.model.identity.name
-        for payload in self._policies(name):
+        self._note_policy(self._lanes[name])
+        unsaved = [payload for (model, _), payload in self._unsaved_policies.items() if model == name]
+        for payload in (*self._policies(name), *unsaved):
             mine.control.hear(payload)
         self._end_shadow(name)
         lane = self._lanes.lane_for(mine.model, mine.control, self._clock)
@@ -197,6 +200,15 @@ class PipelineHost:
         name = mine.model.identity.name
         self._end_shadow(name)
         self._shadows[name] = self._pipeline.shadows[name] = ShadowRun(mine.model, share, self._uniform, self._clock)
+
+    def _note_policy(self, leaving: Lane) -> None:
+        """Its gate may come back before what it obeys is saved; of each model the newest two gates' are kept."""
+        name = leaving.model.identity.name
+        if leaving.control.payload is not None:
+            self._unsaved_policies[name, leaving.control.gate_digest] = leaving.control.payload
+        mine = [key for key in self._unsaved_policies if key[0] == name]
+        for key in mine[:-2]:
+            del self._unsaved_policies[key]
 
     def _lane_of(self, bundle: Bundle, release: InstalledRelease) -> Lane:
         identity = bundle.identity
