@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -133,7 +134,7 @@ class Staging:
                     continue
                 places = wanted[digest]
                 plain = decompressed(data, places[0])
-                await self._run(lambda places=places, plain=plain: self._put(places, plain))  # type: ignore[misc]
+                await self._run(partial(self._put, places, plain))
                 done = self.progress
                 self.progress = Progress(
                     done.bytes_done + _bytes(places), done.bytes_to_fetch, done.bytes_fetched + len(data)

@@ -59,7 +59,7 @@ def _medians_ms(begin: LedgerSnapshot, now: LedgerSnapshot, before: LedgerSnapsh
     old = {outcome: each.counts for outcome, each in before.latency_by_outcome.items()} if before else {}
     if sum(grown.get(_OWN, ())) and sum(old.get(_OWN, ())):
         return quantile_ms(grown[_OWN], 0.5) or 0.0, quantile_ms(old[_OWN], 0.5) or 0.0
-    return tuple(quantile_ms(_all(each), 0.5) or 0.0 for each in (grown, old))  # type: ignore[return-value]
+    return quantile_ms(_all(grown), 0.5) or 0.0, quantile_ms(_all(old), 0.5) or 0.0
 
 
 def _grown(begin: LatencyHistogram, now: LatencyHistogram) -> tuple[int, ...]:
