@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-from shared.errors import ConfigurationError
-
-_Commands = argparse._SubParsersAction  # argparse has no public name for it
+from cloud_service.late_commands import Commands, add_command
 
 
-def add_rollout_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
+def add_rollout_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add them to the command line."""
     rollout = commands.add_parser("rollout", help="take a release through the fleet").add_subparsers(required=True)
     _add_start(rollout)
-    status = _command(rollout, "status", "how far rollouts have come", "show_status")
+    status = _add(rollout, "status", "how far rollouts have come", "show_status")
     status.add_argument("rollout", nargs="?", help="one of them alone, with the reasons of devices that failed")
     status.add_argument("--limit", type=int, default=10, help="at most so many rollouts (10)")
     for name, text in (
@@ -26,15 +21,15 @@ def add_rollout_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("resume", "go on after a pause"),
         ("promote", "take the current ring for passed and open the next one now"),
     ):
-        _add_rollout(_command(rollout, name, text, "act", name))
+        _add_rollout(_add(rollout, name, text, "act", name))
     _add_rollback(rollout)
-    abort = _command(rollout, "abort", "end it; the rings that it reached go back", "act", "abort")
+    abort = _add(rollout, "abort", "end it; the rings that it reached go back", "act", "abort")
     _add_rollout(abort)
     abort.add_argument("--keep", action="store_true", help="leave these rings with what they were told")
 
 
-def _add_start(rollout: _Commands[argparse.ArgumentParser]) -> None:
-    start = _command(rollout, "start", "begin a rollout of a published release", "start_rollout")
+def _add_start(rollout: Commands[argparse.ArgumentParser]) -> None:
+    start = _add(rollout, "start", "begin a rollout of a published release", "start_rollout")
     start.add_argument("release", metavar="MODEL@VERSION", help="for an A/B test the model's name alone")
     start.add_argument("--rings", "--ring", help="in their order, by commas: canary,stable")
     share = "first this share of a ring's devices, then all of them; may be given again"
@@ -56,33 +51,22 @@ def _add_start(rollout: _Commands[argparse.ArgumentParser]) -> None:
     start.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
 
 
-def _add_rollback(rollout: _Commands[argparse.ArgumentParser]) -> None:
+def _add_rollback(rollout: Commands[argparse.ArgumentParser]) -> None:
     text = "send every ring that it reached back to what it ran before"
-    rollback = _command(rollout, "rollback", text, "roll_back")
+    rollback = _add(rollout, "rollback", text, "roll_back")
     _add_rollout(rollback)
     to = "in an emergency: end it, and send all rings of its model to this version at once, past the version floor too"
     rollback.add_argument("--to", metavar="VERSION", help=to)
     rollback.add_argument("--reason", help="why; is signed where the version lies below the floor")
 
 
-def _command(
-    commands: _Commands[argparse.ArgumentParser], name: str, text: str, function: str, *told: str
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text)
-    parser.add_argument("--config", type=Path, help="cloud.toml")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.set_defaults(handler=partial(_run, function, *told))
-    return parser
-
-
 def _add_rollout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rollout", nargs="?", help="its id; may be left out where one alone is meant")
 
 
-def _run(function: str, *arguments: object) -> int:
-    """What runs is imported when it does: other commands need neither database nor registry."""
-    try:
-        handler: Callable[..., int] = getattr(importlib.import_module("cloud_service.rollout.commands"), function)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"this needs more packages: pip install 'tandem[cloud]' ({error})") from error
-    return handler(*arguments)
+def _add(
+    commands: Commands[argparse.ArgumentParser], name: str, text: str, function: str, *told: str
+) -> argparse.ArgumentParser:
+    parser = add_command("cloud_service.rollout.commands", commands, name, text, function, *told)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    return parser
