@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import signal
@@ -140,6 +141,7 @@ class Agent:
                 if installed:
                     await to_thread.run_sync(installed.ready)
                     updates = self._updates(installed, pipeline, reporter, keeper, telemetry)
+                gc.freeze()  # what is loaded now stays: looking at it again would hold answers up for tens of ms
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(keeper.run, self._clock)
                     if self._settings.cloud:

@@ -1,12 +1,14 @@
-"""A model is swapped every few seconds under half and full load, on a device and in the cloud, at the demo's size.
+"""A model is swapped every few seconds under half and full load, on a device and in the cloud.
 
-`--minutes` says how long each of the four runs takes (the default is short), `--every-s` how often a swap begins.
+`--minutes` says how long each of the four runs takes (the default is short), `--every-s` how often a swap begins,
+`--edge` and `--full` which bundles answer: by default the demo's. Half load is half of what is answered without swaps.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -59,16 +61,17 @@ async def measured(
     return seen
 
 
-async def on_device(work: Path, seconds: float, every_s: float) -> list[Figure]:
+async def on_device(bundle_folder: Path, work: Path, seconds: float, every_s: float) -> list[Figure]:
     """The pipeline of an agent, asked in process; a swap is load, prove and switch."""
     folders = [work / "edge-a", work / "edge-b"]
     for number, folder in enumerate(folders):
-        another_version(EDGE_BUNDLE, f"9.{number}.0", folder)
+        another_version(bundle_folder, f"9.{number}.0", folder)
     settings = AgentSettings(device_id="bench", models=(ModelSettings(bundle=folders[1]),))
     clock, texts = SystemClock(), itertools.cycle(questions())
     async with open_pipeline(settings, clock) as pipeline:
         (name,) = pipeline.lanes
         host = PipelineHost(pipeline, {name: 1}, GateControl, clock)
+        gc.freeze()  # as the agent does once it is ready
 
         async def ask() -> None:
             await pipeline.answer(InferenceRequest(next(texts), route=RequestedRoute.EDGE))
@@ -90,11 +93,11 @@ async def on_device(work: Path, seconds: float, every_s: float) -> list[Figure]:
     return figures
 
 
-async def in_cloud(work: Path, seconds: float, every_s: float) -> list[Figure]:
+async def in_cloud(bundle_folder: Path, work: Path, seconds: float, every_s: float) -> list[Figure]:
     """A gateway process, asked over gRPC; a swap is SIGHUP after an exchange on the disk, until the new one answers."""
     folder, config_folder = work / "full", work / "gateway"
     config_folder.mkdir()
-    another_version(FULL_BUNDLE, "9.0.0", folder)
+    another_version(bundle_folder, "9.0.0", folder)
     config = write_cloud_config(config_folder, folder, "watch_bundles_ms = 0", threads=0)
     model, texts, numbers = read_bundle(folder).manifest.model, itertools.cycle(questions()), itertools.count(1)
     figures = []
@@ -109,7 +112,7 @@ async def in_cloud(work: Path, seconds: float, every_s: float) -> list[Figure]:
 
             async def swap(number: int) -> None:
                 version = f"9.{next(numbers)}.0"
-                await asyncio.to_thread(another_version, FULL_BUNDLE, version, folder)
+                await asyncio.to_thread(another_version, bundle_folder, version, folder)
                 os.kill(gateway.process.pid, signal.SIGHUP)
                 with anyio.fail_after(_SWAP_TIMEOUT_S):
                     while not any(f"{version} answers in place" in line for line in gateway.log[-20:]):  # noqa: ASYNC110
@@ -124,12 +127,13 @@ async def in_cloud(work: Path, seconds: float, every_s: float) -> list[Figure]:
 
 def figures_of(where: str, seen: Seen) -> list[Figure]:
     """One run's lines of the table."""
-    within_ms, between_ms = seen.p99_ms()
-    for problem in sorted(seen.problems):
-        print(f"{where}: {problem}")
+    (within_ms, between_ms), (failed_within, failed_between) = seen.p99_ms(), seen.failed()
+    for problem, times in seen.problems.most_common(5):
+        print(f"{where}: {times} times {problem}")
+    asked = f"of {len(seen.ended_s) + len(seen.failed_s)} requests, {len(seen.swaps)} swaps"
     return [
-        Figure.of(f"{where}: failed of {len(seen.answers) + seen.failed} requests in {len(seen.swaps)} swaps",
-                  [seen.failed], "", "0"),
+        Figure.of(f"{where}: failed in swaps, {asked}", [failed_within], "", "0"),
+        Figure.of(f"{where}: failed between swaps", [failed_between], "", "0"),
         Figure.of(f"{where}: p99 in swaps / between", [within_ms / between_ms], "", "≤ 1.5"),
         Figure.of(f"{where}: p99 between swaps", [between_ms], "ms"),
         Figure.of(f"{where}: a swap", [seen.swap_ms()], "ms"),
@@ -137,11 +141,11 @@ def figures_of(where: str, seen: Seen) -> list[Figure]:
     ]  # fmt: skip
 
 
-async def run(minutes: float, every_s: float) -> list[Figure]:
+async def run(edge: Path, full: Path, minutes: float, every_s: float) -> list[Figure]:
     """All four runs."""
     with tempfile.TemporaryDirectory() as work:
-        device = await on_device(Path(work), minutes * 60, every_s)
-        return device + await in_cloud(Path(work), minutes * 60, every_s)
+        device = await on_device(edge, Path(work), minutes * 60, every_s)
+        return device + await in_cloud(full, Path(work), minutes * 60, every_s)
 
 
 def main() -> None:
@@ -149,8 +153,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--minutes", type=float, default=0.75)
     parser.add_argument("--every-s", type=float, default=5.0)
-    arguments, rest = parser.parse_known_args()
-    figures: list[Figure] = anyio.run(run, arguments.minutes, arguments.every_s, backend_options={"use_uvloop": True})
+    parser.add_argument("--edge", type=Path, default=EDGE_BUNDLE)
+    parser.add_argument("--full", type=Path, default=FULL_BUNDLE)
+    asked, rest = parser.parse_known_args()
+    figures: list[Figure] = anyio.run(
+        run, asked.edge, asked.full, asked.minutes, asked.every_s, backend_options={"use_uvloop": True}
+    )
     sys.argv[1:] = rest
     finish(figures, __doc__ or "")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from array import array
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import copytree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.bundle import MANIFEST_NAME, read_bundle
 from shared.documents import canonical_json
@@ -20,24 +23,44 @@ from shared.update.release import manifest_bytes, with_gate, without_gate
 _MOST_OPEN = 256
 
 
+_Moments = NDArray[np.float64]
+
+
+def _moments() -> array[float]:
+    return array("d")
+
+
 @dataclass
 class Seen:
-    """Every answer's begin and latency (seconds), the swaps' begin and end, and the memory after each (bytes)."""
+    """Every answer's begin and end, every failure's moment, the swaps' begin and end (seconds), the memory (bytes).
 
-    answers: list[tuple[float, float]] = field(default_factory=list)
+    Arrays, not lists of numbers: the device's memory is that of the process which holds them.
+    """
+
+    began_s: array[float] = field(default_factory=_moments)
+    ended_s: array[float] = field(default_factory=_moments)
+    failed_s: array[float] = field(default_factory=_moments)
     swaps: list[tuple[float, float]] = field(default_factory=list)
     memory_bytes: list[int] = field(default_factory=list)
-    failed: int = 0
-    problems: set[str] = field(default_factory=set)
+    problems: Counter[str] = field(default_factory=Counter)
 
     def p99_ms(self) -> tuple[float, float]:
         """In the swaps, and in between; a request that overlaps a swap is of the swap."""
-        within: list[float] = []
-        between: list[float] = []
-        for began_s, took_s in self.answers:
-            is_within = any(began_s < end_s and began_s + took_s > begin_s for begin_s, end_s in self.swaps)
-            (within if is_within else between).append(took_s * 1e3)
-        return _p99(within), _p99(between)
+        began_s, ended_s = np.asarray(self.began_s), np.asarray(self.ended_s)
+        took_ms, is_within = (ended_s - began_s) * 1e3, self._overlap(began_s, ended_s)
+        return _p99(took_ms[is_within]), _p99(took_ms[~is_within])
+
+    def failed(self) -> tuple[int, int]:
+        """How many failed in the swaps, and in between."""
+        moments_s = np.asarray(self.failed_s)
+        within = int(self._overlap(moments_s, moments_s).sum())
+        return within, len(moments_s) - within
+
+    def _overlap(self, began_s: _Moments, ended_s: _Moments) -> NDArray[np.bool_]:
+        within = np.zeros(len(began_s), bool)
+        for begin_s, end_s in self.swaps:
+            within |= (began_s < end_s) & (ended_s > begin_s)
+        return within
 
     def growth_mb(self) -> float:
         """From the second quarter's median to the last quarter's: the first still fills caches."""
@@ -50,8 +73,8 @@ class Seen:
         return float(np.median([end_s - begin_s for begin_s, end_s in self.swaps])) * 1e3
 
 
-def _p99(values: list[float]) -> float:
-    return float(np.percentile(values, 99)) if values else float("nan")
+def _p99(values: _Moments) -> float:
+    return float(np.percentile(values, 99)) if len(values) else float("nan")
 
 
 class Asking:
@@ -90,25 +113,29 @@ class Asking:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
-                self._seen.failed += 1
+                self._failed("the bench's own limit of open requests")
 
     async def _ask_once(self) -> None:
         began_s = time.perf_counter()
         try:
             await self._ask()
         except Exception as error:  # noqa: BLE001 - whatever it is, the request failed
-            self._seen.failed += 1
-            self._seen.problems.add(repr(error))
+            self._failed(repr(error))
         else:
-            self._seen.answers.append((began_s, time.perf_counter() - began_s))
+            self._seen.began_s.append(began_s)
+            self._seen.ended_s.append(time.perf_counter())
+
+    def _failed(self, why: str) -> None:
+        self._seen.failed_s.append(time.perf_counter())
+        self._seen.problems[why] += 1
 
 
-async def capacity_per_s(ask: Callable[[], Awaitable[object]], seconds: float = 2.0, clients: int = 8) -> float:
+async def capacity_per_s(ask: Callable[[], Awaitable[object]], seconds: float = 5.0, clients: int = 8) -> float:
     """Answers a second of `clients` that ask in turn."""
     seen = Seen()
     async with Asking(ask, seen, None, clients):
         await asyncio.sleep(seconds)
-    return len(seen.answers) / seconds
+    return len(seen.ended_s) / seconds
 
 
 def another_version(bundle_folder: Path, version: str, folder: Path) -> None:

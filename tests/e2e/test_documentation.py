@@ -18,9 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "user-guide.md"
 
 
-def blocks(file: Path, language: str) -> list[str]:
-    """The fenced code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(file: Path, language: str, under: str = "") -> list[str]:
+    """The fenced code blocks of one language, in the section under the heading `under` or in all of them."""
+    sections = re.split(r"^##+ ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = "".join(section for section in sections if section.startswith(under))
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("line", blocks(ROOT / "README.md", "sh")[0].splitlines())

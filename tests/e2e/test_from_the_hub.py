@@ -20,6 +20,7 @@ from tests.e2e.test_documentation import GUIDE, blocks
 from tests.support.agent_process import AgentProcess
 from tests.support.full_size_ernie import write_full_size_ernie
 
+SECTION = "From the hub's ERNIE-4.5-0.3B to a device"
 CHECKPOINT = "ERNIE-4.5-0.3B-PT"
 SUBJECTS = {"card": "my card", "transfer": "a transfer", "rate": "the exchange rate"}
 PARITY = 1e-4
@@ -54,8 +55,8 @@ def next_token_logits(checkpoint: Checkpoint, ids: list[int]) -> np.ndarray:
 
 
 def test_five_commands_lead_to_a_device_that_answers(stored: Path) -> None:
-    *commands, last = blocks(GUIDE, "sh")[-1].splitlines()
-    tickets, agent = blocks(GUIDE, "toml")[-2:]
+    *commands, last = blocks(GUIDE, "sh", SECTION)[0].splitlines()
+    tickets, agent = blocks(GUIDE, "toml", SECTION)
     (stored / "device").mkdir()
     (stored / "tickets.toml").write_text(tickets, encoding="utf-8")
     (stored / "device" / "agent.toml").write_text(agent, encoding="utf-8")
