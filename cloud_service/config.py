@@ -126,8 +126,8 @@ class WebSettings(Section):
 
 
 class DeliverySettings(Section):
-    """Gives devices the files in `repository`, by default the registry's folder: in blocks over MQTT, and by HTTP on
-    `host`:`port`. The section's being there turns both on.
+    """Gives devices the files in the folder `repository`, by default the registry's folder or bucket: in blocks over
+    MQTT, and by HTTP on `host`:`port`. The section's being there turns both on.
 
     `publisher`: this one's id; with `password_file` it is its login at the broker too, so that each has its own. The
     rates are of blocks over MQTT, `total_bytes_s` for all devices and `device_bytes_s` for each; at most
@@ -262,19 +262,9 @@ class CloudSettings(Settings):
         """The repository's folder, or the URL of its bucket."""
         return self.registry.url or self.data_dir / "repository"
 
-    def served_repository(self) -> Path:
-        """The folder that delivery serves.
-
-        Raises:
-            ConfigurationError: the registry's place is a bucket, and no folder is named.
-        """
-        place = (self.delivery and self.delivery.repository) or self.registry_place()
-        if isinstance(place, Path):
-            return place
-        raise ConfigurationError(
-            f"delivery serves a folder, and registry.url is {place}: name a folder that mirrors it in "
-            "delivery.repository, or let devices fetch from the bucket by HTTP"
-        )
+    def served_repository(self) -> Path | str:
+        """What delivery serves: a folder, or the bucket at a URL."""
+        return (self.delivery and self.delivery.repository) or self.registry_place()
 
     def registry_keys(self) -> Path:
         """The folder of the repository's keys."""

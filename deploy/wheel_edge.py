@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+from edge_agent.update.trusted_time import BUILT_UNIX_S
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("edge_agent", "shared")
+TRUSTED_TIME = Path("edge_agent/update/trusted_time.py")
+_BUILT = re.compile(r"^BUILT_UNIX_S = .*$", re.MULTILINE)
+_DAY_S = 86_400
 
 
 def device_pyproject(text: str) -> str:
@@ -38,13 +45,24 @@ def _list_of(text: str, key: str) -> str:
     return found.group(1)
 
 
-def build(out: Path) -> Path:
-    """Build the wheel into the folder `out` and return its path."""
+def stamped(text: str, built_unix_s: float) -> str:
+    """`TRUSTED_TIME`'s source with the day of a build: a device's time is never before it. It never goes back."""
+    day_s = max(BUILT_UNIX_S, built_unix_s // _DAY_S * _DAY_S)
+    stamped_text, count = _BUILT.subn(f"BUILT_UNIX_S = {day_s:.1f}", text)
+    if count != 1:
+        raise SystemExit(f"{TRUSTED_TIME} sets BUILT_UNIX_S {count} times, not once")
+    return stamped_text
+
+
+def build(out: Path, built_unix_s: float) -> Path:
+    """Build the wheel into the folder `out` and return its path. `built_unix_s`: now."""
     with tempfile.TemporaryDirectory() as work:
         tree = Path(work) / "tree"
         tree.mkdir()
         for package in PACKAGES:
             shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        module = tree / TRUSTED_TIME
+        module.write_text(stamped(module.read_text(encoding="utf-8"), built_unix_s), encoding="utf-8")
         for name in ("README.md", "LICENSE"):
             shutil.copyfile(ROOT / name, tree / name)
         (tree / "pyproject.toml").write_text(
@@ -61,7 +79,7 @@ def main() -> int:
     """Build and say where the wheel lies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("dist"))
-    print(build(parser.parse_args().out))
+    print(build(parser.parse_args().out, float(os.environ.get("SOURCE_DATE_EPOCH") or time.time())))
     return 0
 
 

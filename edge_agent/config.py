@@ -14,6 +14,7 @@ from shared.listeners import host_and_port, require_protected, require_tls
 from shared.settings import Section, Settings, load_settings, resolve_beside
 from shared.tracing import TracingSettings
 from shared.types import DEFAULT_RING, checked_identifier
+from shared.update.labels import checked_labels
 
 
 class ModelSettings(Section):
@@ -132,14 +133,16 @@ class UpdateSettings(Section):
 class AgentSettings(Settings):
     """The whole file. Without [cloud] the device answers all by itself; without [broker] it reports nothing.
 
-    `workers` texts are computed at once. `ring` names the devices that are told the same policies. Relative paths are
-    meant from the file's folder.
+    `workers` texts are computed at once. `ring` names the devices that are told the same policies; `device_labels` (as
+    `site = "berlin"`) tell apart which of them a stage of a rollout is for. Relative paths are meant from the file's
+    folder.
     """
 
     model_config = SettingsConfigDict(env_prefix="TANDEM_EDGE_")
 
     device_id: str
     ring: str = DEFAULT_RING
+    device_labels: dict[str, str] = Field(default_factory=dict)
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     workers: int = Field(1, ge=1, le=64)
     http: HttpSettings = HttpSettings()
@@ -159,6 +162,15 @@ class AgentSettings(Settings):
             return checked_identifier(str(info.field_name), value)
         except InputError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("device_labels")
+    @classmethod
+    def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        try:
+            checked_labels(value)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return value
 
     @model_validator(mode="after")
     def _links_are_protected(self) -> AgentSettings:

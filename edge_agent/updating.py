@@ -125,7 +125,9 @@ class DeviceUpdates:
         self._update = settings.update
         self._installed, self._host, self._telemetry, self._clock = installed, host, telemetry, clock
         hardware = settings.update.hardware or platform.machine()
-        self._facts = DeviceFacts(settings.device_id, boot_id, settings.ring, hardware, shared.__version__)
+        self._facts = DeviceFacts(
+            settings.device_id, boot_id, settings.ring, hardware, shared.__version__, settings.device_labels
+        )
         self._blocks: MqttSource | None = None
         self._thread = StateThread()
         self._source = self._open_source()

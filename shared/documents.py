@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -67,7 +68,11 @@ def format_of(data: bytes) -> int:
 
 def canonical_json(document: Document) -> bytes:
     """The one JSON text of `document`: sorted keys, no NaN, UTF-8, ending in a newline."""
-    fields: dict[str, Any] = dataclasses.asdict(document)  # type: ignore[call-overload]
+    return canonical_fields(dataclasses.asdict(document))  # type: ignore[call-overload]
+
+
+def canonical_fields(fields: Mapping[str, Any]) -> bytes:
+    """The same for a document's fields, where not all of them are written."""
     return (json.dumps(fields, sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cloud_service.dashboard.rollout_order_view import state_words
+from cloud_service.rollout.conditions import condition_words
 from cloud_service.rollout.records import Rollout
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.storage.rollout_reader import RingShare
-from shared.update.assignment import Assignment
+from shared.update.assignment import Arm, Assignment
 from shared.update.report import UpdateReport
 
 MOST_ROLLOUTS = 50
@@ -97,13 +98,29 @@ def told_words(assignment: Assignment | None) -> str:
     """What an assignment makes a ring run."""
     if assignment is None:
         return "nothing new"
+    if any(arm.labels for arm in assignment.arms):
+        return _told_by_labels(assignment.arms)
     words, since = [], 0.0
     for arm in assignment.arms:
         share = arm.share_until - since
         since = arm.share_until
-        shadow = f" as a shadow of {arm.shadow_share:.0%} of requests" if arm.shadow_share else ""
-        words.append(f"{arm.version}{shadow}" if share >= 1.0 else f"{arm.version}{shadow} on {share:.0%}")
+        words.append(_arm_words(arm) if share >= 1.0 else f"{_arm_words(arm)} on {share:.0%}")
     return ", ".join(words) + (", the others as they are" if words and since < 1.0 else "")
+
+
+def _told_by_labels(arms: Sequence[Arm]) -> str:
+    """One after the other, as a device looks for the first that is meant for it."""
+    words, is_whole = [], False
+    for arm in arms:
+        is_whole = arm.share_until >= 1.0 and not arm.labels
+        share = "" if arm.share_until >= 1.0 else f"{arm.share_until:.0%} of "
+        whom = f"those {condition_words(arm.labels)}" if arm.labels else "the devices"
+        words.append(f"{_arm_words(arm)} on " + ("the others" if is_whole else share + whom))
+    return ", ".join(words) + ("" if is_whole else ", the others as they are")
+
+
+def _arm_words(arm: Arm) -> str:
+    return arm.version + (f" as a shadow of {arm.shadow_share:.0%} of requests" if arm.shadow_share else "")
 
 
 def progress_words(report: UpdateReport) -> str:

@@ -145,7 +145,7 @@ class BlockPublisher:
         return pieces
 
     async def _answer(self, pieces: Sequence[Piece]) -> _Answers:
-        blocks = await to_thread.run_sync(lambda: [self._read(piece) for piece in pieces], limiter=self._one_thread)
+        blocks = await to_thread.run_sync(self._read_all, pieces, limiter=self._one_thread)
         now_s = self._clock.monotonic_s()
         for piece, block in zip(pieces, blocks, strict=True):
             self._queue.settle(piece, len(block.data), block.file_length, now_s)
@@ -158,20 +158,29 @@ class BlockPublisher:
                 await self._send(device_id, block)
             await anyio.lowlevel.checkpoint()
 
+    def _read_all(self, pieces: Sequence[Piece]) -> list[Block]:
+        """In a thread. What several devices have asked for is read once: after all of them have asked, so never old."""
+        found: dict[tuple[str, int, int], Block] = {}
+        blocks = []
+        for piece in pieces:
+            place = (piece.path, piece.offset, piece.length)
+            if place in found:
+                blocks.append(replace(found[place], request_id=piece.request_id))
+            else:
+                blocks.append(found.setdefault(place, self._read(piece)))
+        return blocks
+
     def _read(self, piece: Piece) -> Block:
-        """In a thread."""
         told = (piece.request_id, self._name, piece.path, piece.offset)
         nothing = replace(Block(*told, file_length=piece.offset), is_missing=True)
         try:
-            file_length = self._files.length(piece.path)
-            if piece.offset > file_length:
-                return nothing
-            return Block(*told, file_length, self._files.read(piece.path, piece.offset, piece.length))
+            part = self._files.read(piece.path, piece.offset, piece.length)
         except FileNotFoundError:
             return nothing
         except OSError as error:
             _log.error("%s cannot be read: %s", piece.path, error)
             return replace(nothing, is_missing=False, retry_after_ms=_READ_AGAIN_MS)
+        return nothing if piece.offset > part.file_length else Block(*told, part.file_length, part.data)
 
     def _refusal(self, request: BlockRequest, retry_s: float) -> Block:
         """Of the request as a whole, by its first range."""

@@ -9,38 +9,41 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import uvicorn
 
 from cloud_service.config import CloudSettings, DeliverySettings
+from cloud_service.delivery.bucket_files import BucketFiles
 from cloud_service.delivery.fair_queue import DeliveryLimits
-from cloud_service.delivery.files import FolderFiles
+from cloud_service.delivery.files import FolderFiles, RepositoryFiles
 from cloud_service.delivery.http_app import make_http_app
 from cloud_service.delivery.metrics import DeliveryCollector
 from cloud_service.delivery.publisher import BlockPublisher
 from cloud_service.event_loop import run_on_event_loop
 from cloud_service.gateway.authentication import TokenAuthenticator, TrustedLoopback
 from cloud_service.metrics_listener import metrics_listener
+from cloud_service.registry.object_store import open_objects
 from shared.clock import Clock, SystemClock
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, RegistryError
 from shared.mqtt import BrokerAddress, BrokerLink
 from shared.secret_files import read_secret
+from shared.update.names import METADATA
 
 _log = logging.getLogger(__name__)
 _LAST_ANSWERS_S = 3
+_BUCKET_PATIENCE = timedelta(seconds=10)
 
 
 class DeliveryService:
     """A publisher of blocks and its link."""
 
-    def __init__(self, settings: CloudSettings, repository: Path, clock: Clock) -> None:
+    def __init__(self, settings: CloudSettings, files: RepositoryFiles, clock: Clock) -> None:
         """Raises: ConfigurationError: the password file or the certificate authority cannot be read."""
         delivery = settings.delivery or DeliverySettings()
-        self.publisher = BlockPublisher(
-            delivery.publisher, FolderFiles(repository), self._publish, clock, limits_of(delivery)
-        )
+        self.publisher = BlockPublisher(delivery.publisher, files, self._publish, clock, limits_of(delivery))
         self.link = BrokerLink(
             _broker_address(settings, delivery),
             delivery.publisher,
@@ -76,21 +79,43 @@ def run_delivery(settings: CloudSettings) -> None:
     """Serve the repository until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: there is no repository, it cannot listen, or a password or certificate cannot be used.
+        ConfigurationError: there is no repository, it cannot listen, a password or certificate cannot be used, or
+            obstore is not installed for a bucket.
     """
-    delivery, repository = settings.delivery or DeliverySettings(), settings.served_repository()
-    if not repository.is_dir():
-        raise ConfigurationError(
-            f"delivery.repository: {repository} is no folder; `cloud-service keys init` and `publish` fill it"
-        )
-    clock = SystemClock()
-    service = DeliveryService(settings, repository, clock)
+    delivery, clock = settings.delivery or DeliverySettings(), SystemClock()
+    files = _open_files(settings.served_repository(), clock)
+    service = DeliveryService(settings, files, clock)
     collector = DeliveryCollector(service.publisher.statistics, service.link.statistics)
     with metrics_listener("delivery", delivery.metrics_host, delivery.metrics_port, collector), _bound(delivery) as it:
-        run_on_event_loop(_serve_until_stopped(service, _http_server(delivery, repository, clock), it))
+        run_on_event_loop(_serve_until_stopped(service, _http_server(delivery, files, clock), it))
 
 
-def _http_server(delivery: DeliverySettings, repository: Path, clock: Clock) -> _Server:
+def _open_files(place: Path | str, clock: Clock) -> RepositoryFiles:
+    if isinstance(place, str):
+        return _open_bucket(place, clock)
+    if not place.is_dir():
+        raise ConfigurationError(
+            f"delivery.repository: {place} is no folder; `cloud-service keys init` and `publish` fill it"
+        )
+    return FolderFiles(place)
+
+
+def _open_bucket(url: str, clock: Clock) -> BucketFiles:
+    """A bucket that cannot be reached now may be later: that is in the log, and devices are told to come again."""
+    try:
+        files = BucketFiles(open_objects(url, _BUCKET_PATIENCE), clock, url)
+    except RegistryError as error:
+        raise ConfigurationError(str(error)) from error
+    try:
+        files.read(f"{METADATA}/timestamp.json", 0, 1)
+    except FileNotFoundError:
+        _log.warning("%s holds no repository yet; `cloud-service keys init` and `publish` fill it", url)
+    except OSError as error:
+        _log.error("%s", error)
+    return files
+
+
+def _http_server(delivery: DeliverySettings, files: RepositoryFiles, clock: Clock) -> _Server:
     credentials = delivery.credentials
     authenticator = TokenAuthenticator(credentials, clock) if credentials else TrustedLoopback()
     tls = delivery.tls
@@ -103,7 +128,7 @@ def _http_server(delivery: DeliverySettings, repository: Path, clock: Clock) -> 
             ) from error
     return _Server(
         uvicorn.Config(
-            make_http_app(FolderFiles(repository), authenticator),
+            make_http_app(files, authenticator),
             lifespan="off",
             ws="none",
             log_config=None,

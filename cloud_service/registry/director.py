@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
 from cloud_service.registry.catalogue import ListedRelease, find_release, listed_gates, listed_releases
 from cloud_service.registry.change import Change
 from cloud_service.registry.metadata import SignedState
-from cloud_service.registry.repository import Repository
+from cloud_service.registry.repository import Repository, target_path
 from shared.errors import RegistryError, UpdateRefused
 from shared.update.assignment import Assignment, encode_assignment, parse_assignment
 from shared.update.names import DIRECTOR_ROLE
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What is signed, by target name: what could be read, and why the rest could not."""
+
+    assignments: Mapping[str, Assignment]
+    unreadable: Mapping[str, str]
 
 
 class Director:
@@ -40,18 +53,19 @@ class Director:
     def assign_many(self, assignments: Mapping[str, Assignment]) -> None:
         """Several at once: devices see all of them or none. What is signed already stays, and is published with them.
 
+        What stands for other targets need not be readable. A target whose own file is damaged takes the next assignment
+        as any other does; the sequence before is then known from the signed list.
+
         Raises:
             RegistryError: the name is none of a ring or device, the sequence is not above the one before, a release
                 or gate is not listed as the assignment names it, a release is below the floor with no signed
                 exception, too many devices have an assignment of their own, or an online key is not here.
         """
         with self._repository.changing() as change:
-            listed = change.state.role(DIRECTOR_ROLE).targets
             for name, assignment in assignments.items():
-                if name in listed and self._current(change.state, name) == assignment:
-                    continue
-                self._check(change, name, assignment)
-                self._put(change, name, assignment)
+                if not self._stands(change.state, name, assignment):
+                    self._check(change, name, assignment)
+                    self._put(change, name, assignment)
             devices = sum(name.startswith("devices/") for name in change.role(DIRECTOR_ROLE).targets)
             if devices > (most := self._repository.settings.device_assignments):
                 raise RegistryError(
@@ -68,14 +82,29 @@ class Director:
             for name in set(target_names) & set(change.role(DIRECTOR_ROLE).targets):
                 change.edit(DIRECTOR_ROLE).targets.pop(name)
 
-    def assignments(self) -> dict[str, Assignment]:
-        """What is in force, by target name.
+    def assignments(self) -> Mapping[str, Assignment]:
+        """What is in force, by target name, as far as it can be read; see `in_force`.
+
+        Raises:
+            RegistryError: the repository cannot be read.
+        """
+        return self.in_force().assignments
+
+    def in_force(self) -> InForce:
+        """All that is signed. One damaged file hides nothing of the others.
 
         Raises:
             RegistryError: the repository cannot be read.
         """
         state = self._repository.state()
-        return {name: self._current(state, name) for name in state.role(DIRECTOR_ROLE).targets}
+        found: dict[str, Assignment] = {}
+        unreadable: dict[str, str] = {}
+        for name in state.role(DIRECTOR_ROLE).targets:
+            try:
+                found[name] = self._current(state, name)
+            except RegistryError as error:
+                unreadable[name] = f"{error}; the next assignment for it writes it anew"
+        return InForce(found, unreadable)
 
     def _current(self, state: SignedState, name: str) -> Assignment:
         try:
@@ -83,14 +112,36 @@ class Director:
         except UpdateRefused as error:
             raise RegistryError(f"{name}: {error}") from error
 
+    def _readable(self, state: SignedState, name: str) -> Assignment | None:
+        if name not in state.role(DIRECTOR_ROLE).targets:
+            return None
+        try:
+            return self._current(state, name)
+        except RegistryError as error:
+            _log.warning("what %s says now cannot be read: %s", name, error)
+            return None
+
+    def _stands(self, state: SignedState, name: str, assignment: Assignment) -> bool:
+        """Whether this is signed already; a damaged file of it is put right, by the digest that was signed."""
+        if (target := state.role(DIRECTOR_ROLE).targets.get(name)) is None:
+            return False
+        if (current := self._readable(state, name)) is not None:
+            return current == assignment
+        data = encode_assignment(assignment)
+        try:
+            target.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError:
+            return False
+        self._repository.store.put(target_path(name, target.hashes["sha256"]), data)
+        return True
+
     def _check(self, change: Change, name: str, assignment: Assignment) -> None:
         _check_name(name, assignment.model)
         if not assignment.arms:
             raise RegistryError(f"the assignment for {name} names no release")
-        if name in change.state.role(DIRECTOR_ROLE).targets:
-            before = self._current(change.state, name).sequence
-            if assignment.sequence <= before:
-                raise RegistryError(f"the assignment for {name} has sequence {assignment.sequence}, not above {before}")
+        before = self._sequence_before(change.state, name)
+        if before is not None and assignment.sequence <= before:
+            raise RegistryError(f"the assignment for {name} has sequence {assignment.sequence}, not above {before}")
         gates = {(gate.model, gate.digest) for gate in listed_gates(change)}
         for arm in assignment.arms:
             release = find_release(change, assignment.model, arm.version)
@@ -104,14 +155,23 @@ class Director:
                     f"allow it with `cloud-service registry allow {assignment.model}@{arm.version}`"
                 )
 
+    def _sequence_before(self, state: SignedState, name: str) -> int | None:
+        """Of what is signed; the list itself tells it too, for files that are damaged."""
+        if (current := self._readable(state, name)) is not None:
+            return current.sequence
+        target = state.role(DIRECTOR_ROLE).targets.get(name)
+        told = (target.custom or {}).get("sequence") if target else None
+        return told if isinstance(told, int) else None
+
     def _put(self, change: Change, name: str, assignment: Assignment) -> None:
         """The versions before are kept listed by their name here: a rollback goes back to them."""
-        versions = {arm.version for arm in assignment.arms}
         before = list(_rollback_versions(change.role(DIRECTOR_ROLE).targets.get(name)))
-        if name in change.state.role(DIRECTOR_ROLE).targets:
-            current = sorted({arm.version for arm in self._current(change.state, name).arms} - versions)
-            before = current or before
-        custom: dict[str, object] = {"rollback": before} if before else {}
+        if (current := self._readable(change.state, name)) is not None:
+            versions = {arm.version for arm in assignment.arms}
+            before = sorted({arm.version for arm in current.arms} - versions) or before
+        custom: dict[str, object] = {"sequence": assignment.sequence}
+        if before:
+            custom["rollback"] = before
         change.put_target(DIRECTOR_ROLE, name, encode_assignment(assignment), custom)
 
 
@@ -119,11 +179,14 @@ def assigned_releases(repository: Repository, view: SignedState) -> tuple[set[tu
     """What assignments in force name: (model, version), those before included, and (model, gate digest).
 
     Raises:
-        RegistryError: an assignment cannot be read.
+        RegistryError: an assignment cannot be read, so that nobody knows what it names.
     """
     releases: set[tuple[str, str]] = set()
     gates: set[tuple[str, str]] = set()
-    for name, assignment in Director(repository).assignments().items():
+    in_force = Director(repository).in_force()
+    if in_force.unreadable:
+        raise RegistryError("; ".join(in_force.unreadable.values()))
+    for name, assignment in in_force.assignments.items():
         releases |= {(assignment.model, arm.version) for arm in assignment.arms}
         gates |= {(assignment.model, arm.gate_digest) for arm in assignment.arms}
         before = _rollback_versions(view.role(DIRECTOR_ROLE).targets.get(name))

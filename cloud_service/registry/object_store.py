@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,15 @@ def open_bucket(url: str, lock_folder: Path) -> BucketStore:
     `lock_folder`: where the writers of this machine wait for each other.
 
     Raises:
+        RegistryError: see `open_objects`.
+    """
+    return BucketStore(open_objects(url), lock_folder, url)
+
+
+def open_objects(url: str, patience: timedelta | None = None) -> ObjectStore:
+    """obstore's own view of the bucket at `url`. `patience`: no request is tried again after so long.
+
+    Raises:
         RegistryError: obstore is not installed, or does not know such a URL.
     """
     try:
@@ -37,7 +47,9 @@ def open_bucket(url: str, lock_folder: Path) -> BucketStore:
             f"a repository at {url} needs obstore: pip install 'tandem[cluster]' on Python 3.11 or newer ({error})"
         ) from error
     try:
-        return BucketStore(from_url(url), lock_folder, url)
+        if patience is None:
+            return from_url(url)
+        return from_url(url, retry_config={"retry_timeout": patience})
     except (BaseError, ValueError) as error:
         raise RegistryError(f"registry.url: {url} cannot be opened: {error}") from error
 

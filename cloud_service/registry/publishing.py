@@ -183,9 +183,13 @@ def remember(repository: Repository, release: ListedRelease) -> None:
 
 def _make_room(repository: Repository, change: Change, model: str, newest: str) -> tuple[str, ...]:
     """Unlist the oldest releases, and gates, that are beyond the bounds and that no assignment names."""
+    settings = repository.settings
+    gates_of_model = sum(gate.model == model for gate in listed_gates(change))
+    if len(listed_releases(change, model)) <= settings.live_releases and gates_of_model <= settings.live_gates:
+        return ()
     releases, gates = assigned_releases(repository, change.state)
     unlisted = _unlist_releases(repository, change, model, {*releases, (model, newest)})
-    _unlist_gates(change, model, repository.settings.live_gates, gates)
+    _unlist_gates(change, model, settings.live_gates, gates)
     return unlisted
 
 

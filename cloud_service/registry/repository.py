@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tuf.api.exceptions import LengthOrHashMismatchError
+
 from cloud_service.config import CloudSettings, RegistrySettings
 from cloud_service.registry.change import Change
 from cloud_service.registry.keys import PINNED_ROOT, KeyFolder
@@ -80,7 +82,7 @@ class Repository:
             raise RegistryError(f"{path} is listed and not there")
         try:
             listed.verify_length_and_hashes(data)
-        except ValueError as error:
+        except LengthOrHashMismatchError as error:
             raise RegistryError(f"{path} is damaged: {error}") from error
         return data
 

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from cloud_service.registry.cleaning import collect_metadata
+from cloud_service.registry.director import Director
 from cloud_service.registry.metadata import SignedState, remaining_s
 from cloud_service.registry.repository import Repository
 from shared.errors import RegistryError
@@ -38,7 +39,9 @@ class Resigner:
             await self._wait(interval_s if has_signed else interval_s / _RETRIES_AN_INTERVAL)
 
     def sign(self) -> list[str]:
-        """Sign what is due, and take up what was published without the online keys. Returns the roles to warn of.
+        """Sign what is due, and take up what was published without the online keys.
+
+        Returns what to warn of: roles that expire soon, and assignments that cannot be read.
 
         Raises:
             RegistryError: the repository cannot be read or written, or an online key is not here.
@@ -55,7 +58,7 @@ class Resigner:
         if change.is_staged:
             raise RegistryError(f"the key of snapshot and timestamp is not in {self._repository.keys.folder}")
         collect_metadata(self._repository)
-        return list(_expiring(state, now))
+        return [*_expiring(state, now), *Director(self._repository).in_force().unreadable.values()]
 
     async def _wait(self, seconds: float) -> None:
         """By the clock by which signatures expire: where it was set, or the machine slept, they may be due already."""

@@ -34,6 +34,8 @@ def _add_start(rollout: Commands[argparse.ArgumentParser]) -> None:
     start.add_argument("--rings", "--ring", help="in their order, by commas: canary,stable")
     share = "first this share of a ring's devices, then all of them; may be given again"
     start.add_argument("--share", action="append", default=[], metavar="RING=SHARE", help=share)
+    labels = "first a ring's devices of these labels, of one key any: canary=site:berlin,site:paris,line:3"
+    start.add_argument("--labels", action="append", default=[], metavar="RING=KEY:VALUE", help=labels)
     arms = "an A/B test in one ring: B for its --share of the devices (0.5), A for the others"
     start.add_argument("--ab", nargs=2, metavar=("VERSION_A", "VERSION_B"), help=arms)
     start.add_argument("--margin", type=float, default=0.02, help="by so much B may disagree more than A (0.02)")

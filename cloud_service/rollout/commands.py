@@ -15,6 +15,7 @@ from cloud_service.config import CloudSettings, load_cloud_settings
 from cloud_service.registry.catalogue import ListedRelease, listed_releases
 from cloud_service.registry.exceptions import allow
 from cloud_service.registry.repository import open_repository
+from cloud_service.rollout.conditions import parse_condition
 from cloud_service.rollout.desk import Order, RolloutDesk
 from cloud_service.rollout.going_back import floor_of, make_way_back
 from cloud_service.rollout.log_entries import Actor
@@ -32,6 +33,7 @@ from cloud_service.storage.transactions import open_durable_engine
 from shared.clock import SystemClock
 from shared.errors import RolloutError
 from shared.types import checked_identifier
+from shared.update.labels import LabelCondition
 
 DID_NOT_END_WELL = 1
 """The exit code of `status` for one rollout that was rolled back, failed or aborted."""
@@ -141,6 +143,7 @@ def _wish(options: argparse.Namespace) -> Wish:
         before,
         options.without_fallback,
         Comparison(options.margin, decides=options.decide) if options.ab else None,
+        _conditions(options.labels, rings),
     )
 
 
@@ -154,15 +157,26 @@ def _versions(options: argparse.Namespace) -> tuple[str, str, str | None]:
     return model, version, options.before
 
 
+def _conditions(texts: Sequence[str], rings: Sequence[str]) -> dict[str, LabelCondition]:
+    told: dict[str, list[str]] = {}
+    for text in texts:
+        ring, condition = _of_ring(text, rings)
+        told.setdefault(ring, []).append(condition)
+    return {ring: parse_condition(",".join(parts)) for ring, parts in told.items()}
+
+
 def _share(text: str, rings: Sequence[str]) -> tuple[str, float]:
-    """RING=SHARE; a share alone where there is one ring."""
-    ring, separator, share = text.partition("=")
-    if not separator and len(rings) == 1:
-        ring, share = rings[0], text
+    ring, share = _of_ring(text, rings)
     try:
         return ring, float(share)
     except ValueError as error:
         raise RolloutError(f"--share {text}: write it as RING=0.1") from error
+
+
+def _of_ring(text: str, rings: Sequence[str]) -> tuple[str, str]:
+    """RING=WHAT; what is said alone is of the one ring that there is."""
+    ring, separator, what = text.partition("=")
+    return (rings[0], text) if not separator and len(rings) == 1 else (ring, what)
 
 
 def _moment_s(text: str | None) -> int:

@@ -36,7 +36,7 @@ def stage_figures(rollout: Rollout, reports: Iterable[UpdateReport]) -> tuple[St
             continue
         place = device_share(rollout.id, report.device_id)
         for stage, count in by_ring.get(report.ring, ()):
-            if place < stage.share:
+            if stage.reaches(place, report.labels):
                 _add(count, plan, stage, report, obeys=report.rollout == rollout.id)
     return tuple(StageFigures(**vars(count)) for count in counts)
 
@@ -84,4 +84,4 @@ def _is_failed(plan: Plan, stage: Stage, report: UpdateReport, *, has_it: bool) 
 
 
 def _shadows(stage: Stage, report: UpdateReport) -> bool:
-    return stage.shadow_share > 0 and report.phase is Phase.SHADOW
+    return stage.is_shadow and report.phase is Phase.SHADOW

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cloud_service.rollout.comparing import Verdict, compare
+from cloud_service.rollout.conditions import condition_words
 from cloud_service.rollout.judging import fault_of, shortfall_of
 from cloud_service.rollout.plan import Comparison, OnFailure
 from cloud_service.rollout.records import (
@@ -66,10 +67,11 @@ def open_next(rollout: Rollout, now_s: int, reason: str) -> Step:
         return Step(done, (Decision(DecisionKind.FINISH, reason),))
     stage = rollout.plan.stages[place]
     forgiven = max((told.forgiven for other, told in zip(rollout.plan.stages, rollout.stages, strict=True)
-                    if other.ring == stage.ring), default=0)  # fmt: skip
+                    if other.ring == stage.ring and stage.covers(other)), default=0)  # fmt: skip
     opened = StageProgress(StageState.OPEN, opened_s=now_s, forgiven=forgiven)
     changed = _at(rollout, place, opened)
-    text = f"{reason}; ring {stage.ring} is opened for {stage.share:.0%}" + (" as a shadow" * bool(stage.shadow_share))
+    whom = f"{stage.share:.0%}" + (f" of the devices {condition_words(stage.labels)}" if stage.labels else "")
+    text = f"{reason}; ring {stage.ring} is opened for {whom}" + " as a shadow" * stage.is_shadow
     changed = replace(changed, state=RolloutState.RUNNING, reason=text, updated_s=now_s)
     return Step(changed, (Decision(DecisionKind.OPEN, text, stage.ring),))
 

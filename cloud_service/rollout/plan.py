@@ -12,6 +12,7 @@ from shared.documents import Document, DocumentError, canonical_json, read_docum
 from shared.errors import InputError, RolloutError
 from shared.types import checked_identifier
 from shared.update.assignment import Trial
+from shared.update.labels import LabelCondition, Labels, checked_condition, is_met, is_within
 from shared.update.report import ErrorKind
 
 _MINUTES_A_DAY = 24 * 60
@@ -48,14 +49,34 @@ class Fallback(Document):
 
 @dataclass(frozen=True)
 class Stage(Document):
-    """One step: the devices of `ring` whose hash lies below `share`.
+    """One step: the devices of `ring` whose labels meet `labels` and whose hash lies below `share`.
 
-    `shadow_share` above 0: the release only answers this share of requests beside the active one, for nobody to see.
+    It comes on top of the stages before it: what these have reached keeps the release. `shadow_share` above 0: the
+    release only answers this share of requests beside the active one, for nobody to see.
     """
 
     ring: str
     share: float = 1.0
     shadow_share: float = 0.0
+    labels: LabelCondition = field(default_factory=dict)
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether the release becomes active on no device."""
+        return self.shadow_share > 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is for every device of its ring."""
+        return self.share >= 1.0 and not self.labels
+
+    def reaches(self, place: float, labels: Labels) -> bool:
+        """Whether it is for a device of its ring with this hash and these labels."""
+        return place < self.share and is_met(self.labels, labels)
+
+    def covers(self, other: Stage) -> bool:
+        """Whether it is for every device that `other`, of the same ring, is for."""
+        return other.share <= self.share and is_within(other.labels, self.labels)
 
 
 @dataclass(frozen=True)
@@ -192,6 +213,8 @@ def checked_plan(plan: Plan) -> Plan:
         checked_identifier("version", plan.release.version)
         for ring in plan.rings:
             checked_identifier("ring", ring)
+        for stage in plan.stages:
+            checked_condition(stage.labels)
     except InputError as error:
         raise RolloutError(str(error)) from error
     for problem in (*_stage_problems(plan), *_figure_problems(plan), *_comparison_problems(plan)):
@@ -202,19 +225,23 @@ def checked_plan(plan: Plan) -> Plan:
 def _stage_problems(plan: Plan) -> list[str]:
     if not plan.stages:
         return ["a rollout has at least one stage"]
-    problems, reached = [], dict[tuple[str, bool], float]()
-    for stage in plan.stages:
+    problems = []
+    for place, stage in enumerate(plan.stages):
         if not 0.0 < stage.share <= 1.0:
             problems.append(f"ring {stage.ring}: its share {stage.share:g} does not lie in (0, 1]")
         if not 0.0 <= stage.shadow_share <= 1.0:
             problems.append(f"ring {stage.ring}: its shadow share {stage.shadow_share:g} does not lie in [0, 1]")
-        key = (stage.ring, stage.shadow_share > 0)
-        if stage.share < reached.get(key, 0.0) or (key[1] and (stage.ring, False) in reached):
+        if any(_goes_back(earlier, stage) for earlier in plan.stages[:place]):
             problems.append(f"ring {stage.ring}: a later stage reaches fewer devices than an earlier one")
-        reached[key] = stage.share
-    if plan.stages[-1].shadow_share:
+    if plan.stages[-1].is_shadow:
         problems.append("the last stage is a shadow: nothing would ever be updated")
     return problems
+
+
+def _goes_back(earlier: Stage, later: Stage) -> bool:
+    if earlier.ring != later.ring or earlier.is_shadow > later.is_shadow:
+        return False
+    return later.is_shadow > earlier.is_shadow or (earlier.covers(later) and not later.covers(earlier))
 
 
 def _comparison_problems(plan: Plan) -> list[str]:
@@ -225,6 +252,8 @@ def _comparison_problems(plan: Plan) -> list[str]:
     first, *rest = plan.stages
     if first.share >= 1.0 or first.shadow_share or rest != [Stage(first.ring)] or plan.fallback(first.ring) is None:
         problems.append("an A/B test has one ring, a share of it below 1 for one release, and another release beside")
+    if first.labels:
+        problems.append("an A/B test is between devices of all labels: what is asked elsewhere may be harder")
     if not 0.0 <= comparison.margin < 1.0 or not 0.0 < comparison.delta < 1.0:
         problems.append("an A/B test's margin lies in [0, 1), its delta in (0, 1)")
     return problems

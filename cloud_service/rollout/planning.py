@@ -12,13 +12,15 @@ from cloud_service.rollout.plan_file import PlanFile
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.telling import release_of
 from shared.errors import RolloutError
+from shared.update.labels import LabelCondition
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; what is None or empty is as `file` says. `shares`: by ring, what goes first of it.
+    """What is asked for; what is None or empty is as `file` says.
 
-    `before`: the version that rings go back to of which nothing is known.
+    By ring, what goes first of it: `shares` of its devices, or those alone whose labels meet `labels`; with both, a
+    share of these, then all of these. `before`: the version that rings go back to of which nothing is known.
     """
 
     model: str
@@ -35,6 +37,7 @@ class Wish:
     before: str | None = None
     without_fallback: bool = False
     comparison: Comparison | None = None
+    labels: Mapping[str, LabelCondition] = field(default_factory=dict)
 
 
 def make_plan(wish: Wish, releases: Sequence[ListedRelease], orders: Sequence[RingOrder]) -> Plan:
@@ -70,20 +73,25 @@ def make_plan(wish: Wish, releases: Sequence[ListedRelease], orders: Sequence[Ri
 
 def _stages(wish: Wish) -> tuple[Stage, ...]:
     stages: list[Stage] = []
-    unknown = set(wish.shares) - set(wish.rings)
-    if unknown:
-        raise RolloutError(f"--share names ring {min(unknown)}, which --rings does not")
+    for option, named in (("--share", set(wish.shares)), ("--labels", set(wish.labels))):
+        if unknown := named - set(wish.rings):
+            raise RolloutError(f"{option} names ring {min(unknown)}, which --rings does not")
     for ring in wish.rings:
-        if ring in wish.shares:
-            stages.append(Stage(ring, wish.shares[ring]))
-        if wish.shares.get(ring) != 1.0:
-            stages.append(Stage(ring))
+        stages += _stages_of(ring, wish.shares.get(ring, 1.0), wish.labels.get(ring, {}))
     chosen = stages or list(wish.file.stages)
     if not chosen:
         raise RolloutError("name the rings with --rings, or the stages in a plan")
     if wish.shadow_share is not None:
         chosen.insert(0, replace(chosen[0], shadow_share=wish.shadow_share))
     return tuple(chosen)
+
+
+def _stages_of(ring: str, share: float, labels: LabelCondition) -> list[Stage]:
+    """Ever more of a ring's devices: a share of those that are meant, all of these, all of the ring."""
+    stages = [Stage(ring, share, labels=labels)]
+    if labels and share != 1.0:
+        stages.append(Stage(ring, labels=labels))
+    return stages if stages[-1].is_whole else [*stages, Stage(ring)]
 
 
 def _fallbacks(

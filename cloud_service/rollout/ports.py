@@ -30,7 +30,7 @@ class Director(Protocol):
         ...
 
     def assignments(self) -> Mapping[str, Assignment]:
-        """What is in force, by target name.
+        """What is in force, by target name; what cannot be read is left out.
 
         Raises:
             RegistryError: the repository cannot be read.

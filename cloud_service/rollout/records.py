@@ -50,7 +50,7 @@ class StageState(str, Enum):
 
 @dataclass(frozen=True)
 class StageFigures:
-    """Devices of a stage. `eligible`: known ones of its ring and share; the others are a part of these.
+    """Devices of a stage. `eligible`: known ones of its ring, share and labels; the others are a part of these.
 
     `committed`: they run the release (a shadow stage: they have compared enough requests); `failed`: held against the
     bundle; `hindered`: no room or no connection; `under_way`: obeying it now; `crashed`: the agent did not get ready.

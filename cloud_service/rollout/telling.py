@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cloud_service.rollout.plan import Plan, Release, Stage
 from cloud_service.rollout.records import Rollout
 from shared.update.assignment import Arm, Assignment
+from shared.update.labels import LabelCondition
 
 OLD_VARIANT, NEW_VARIANT = "a", "b"
 """The arms of an A/B test."""
@@ -18,9 +20,9 @@ def assignment_for(rollout: Rollout, ring: str, sequence: int) -> Assignment | N
     The floor lies at the lower of both releases, so that the way back stays open.
     """
     plan, fallback = rollout.plan, rollout.plan.fallback(ring)
-    stage = _last_reached(rollout, ring)
-    if stage is not None:
-        return _forward(rollout, stage, fallback, sequence)
+    stages = _in_force(rollout, ring)
+    if stages:
+        return _forward(rollout, stages, fallback, sequence)
     if fallback is None:
         return None
     # what ran here before is not put on trial again
@@ -29,8 +31,15 @@ def assignment_for(rollout: Rollout, ring: str, sequence: int) -> Assignment | N
     return Assignment(plan.model, rollout.id, sequence, _floor(plan, fallback), arms, plan.hardware, trial)
 
 
-def arm_of(release: Release, *, share_until: float = 1.0, shadow_share: float = 0.0, variant: str = "") -> Arm:
-    """The release for the devices below `share_until`."""
+def arm_of(
+    release: Release,
+    *,
+    share_until: float = 1.0,
+    shadow_share: float = 0.0,
+    variant: str = "",
+    labels: LabelCondition | None = None,
+) -> Arm:
+    """The release for the devices below `share_until` whose labels meet `labels`; None is met by all."""
     return Arm(
         release.version,
         release.manifest_sha256,
@@ -39,23 +48,27 @@ def arm_of(release: Release, *, share_until: float = 1.0, shadow_share: float = 
         share_until,
         variant,
         shadow_share,
+        labels or {},
     )
 
 
 def release_of(assignment: Assignment) -> Release | None:
     """What most devices of a ring run by an assignment: its last arm, where that reaches all; else None."""
     last = assignment.arms[-1] if assignment.arms else None
-    if last is None or last.share_until < 1.0 or last.shadow_share:
+    if last is None or last.share_until < 1.0 or last.shadow_share or last.labels:
         return None
     return Release(last.version, last.manifest_sha256, last.gate_digest, last.release)
 
 
-def _forward(rollout: Rollout, stage: Stage, fallback: Release | None, sequence: int) -> Assignment:
+def _forward(rollout: Rollout, stages: Sequence[Stage], fallback: Release | None, sequence: int) -> Assignment:
     plan = rollout.plan
-    is_test = plan.comparison is not None and stage == plan.stages[0]
+    is_test = plan.comparison is not None and stages[0] == plan.stages[0]
     new, old = (NEW_VARIANT, OLD_VARIANT) if is_test else ("", "")
-    arms = [arm_of(plan.release, share_until=stage.share, shadow_share=stage.shadow_share, variant=new)]
-    if stage.share < 1.0 and fallback is not None:
+    arms = [
+        arm_of(plan.release, share_until=each.share, shadow_share=each.shadow_share, variant=new, labels=each.labels)
+        for each in stages
+    ]
+    if fallback is not None and not any(each.is_whole for each in stages):
         arms.append(arm_of(fallback, variant=old))
     return Assignment(
         plan.model,
@@ -69,13 +82,18 @@ def _forward(rollout: Rollout, stage: Stage, fallback: Release | None, sequence:
     )
 
 
-def _last_reached(rollout: Rollout, ring: str) -> Stage | None:
-    stages = [
-        stage
-        for stage, told in zip(rollout.plan.stages, rollout.stages, strict=True)
-        if stage.ring == ring and told.state.is_reached
-    ]
-    return stages[-1] if stages else None
+def _in_force(rollout: Rollout, ring: str) -> list[Stage]:
+    """The stages that were reached in a ring, the newest first, without those that a newer one covers.
+
+    A shadow ends where the first device really takes the release.
+    """
+    stages = list[Stage]()
+    for stage, told in reversed(list(zip(rollout.plan.stages, rollout.stages, strict=True))):
+        if stage.ring != ring or not told.state.is_reached or any(newer.covers(stage) for newer in stages):
+            continue
+        if not stages or stage.is_shadow == stages[0].is_shadow:
+            stages.append(stage)
+    return stages
 
 
 def _floor(plan: Plan, fallback: Release | None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 
+from cloud_service.rollout.conditions import condition_words
 from cloud_service.rollout.durations import duration_words
 from cloud_service.rollout.plan import Plan, Stage
 from cloud_service.rollout.records import DeviceFailure, Rollout
@@ -47,9 +48,11 @@ def failure_line(failure: DeviceFailure) -> str:
 
 def stage_words(stage: Stage) -> str:
     """A stage's name."""
-    share = "" if stage.share == 1.0 else f", {stage.share:.0%} of its devices"
+    share = "" if stage.share == 1.0 else f"{stage.share:.0%} of "
+    devices = "" if stage.is_whole else f", {share}its devices"
+    condition = f" {condition_words(stage.labels)}" if stage.labels else ""
     shadow = f", as a shadow of {stage.shadow_share:.0%} of the requests" if stage.shadow_share else ""
-    return f"ring {stage.ring}{share}{shadow}"
+    return f"ring {stage.ring}{devices}{condition}{shadow}"
 
 
 def rollout_fields(rollout: Rollout, failures: Sequence[DeviceFailure] = ()) -> dict[str, object]:

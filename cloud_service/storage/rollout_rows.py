@@ -43,7 +43,9 @@ def stage_rows(rollout: Rollout) -> list[Row]:
         {
             "rollout_id": rollout.id,
             "position": position,
-            **asdict(stage),
+            "ring": stage.ring,
+            "share": stage.share,
+            "shadow_share": stage.shadow_share,
             "state": progress.state.value,
             "opened_s": progress.opened_s,
             "enough_since_s": progress.enough_since_s,

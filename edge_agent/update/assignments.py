@@ -53,7 +53,7 @@ class Assignments:
             await repository.refresh()
             assignment = await repository.assignment(device.ring, self._model)
         self._owes_a_look = False
-        return None if assignment is None else Asked(assignment, assignment.arm_of(device.device_id))
+        return None if assignment is None else Asked(assignment, assignment.arm_of(device.device_id, device.labels))
 
     async def wait(self, seconds: float) -> None:
         """Until there is a hint, `seconds` at most."""

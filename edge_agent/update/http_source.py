@@ -9,12 +9,14 @@ import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from edge_agent.update.loose_threads import LooseThreads
 from edge_agent.update.windows import Patience, TransferLimits
 from shared.backoff import Backoff
 from shared.clock import Clock
@@ -23,6 +25,7 @@ from shared.listeners import is_loopback
 from shared.update.names import checked_repository_path
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _CONNECTIONS = 4
 _PIECE_BYTES = 128 * 1024
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 20.0
@@ -46,7 +49,11 @@ class _Progress:
 
 
 class HttpSource:
-    """Implements `RepositorySource` in threads of its own; `close` ends them. Memory: four pieces, or four files."""
+    """Implements `RepositorySource` in threads of its own. Memory: four pieces, or four files.
+
+    A server that accepts and then says nothing holds up the transfer, until its patience ends, and nothing else: who is
+    cancelled goes on at once, and the process may end meanwhile.
+    """
 
     def __init__(
         self,
@@ -80,7 +87,7 @@ class HttpSource:
             timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_timeout_s), read=read_timeout_s),
             ca_certs=ca_file,
         )
-        self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="tandem-http-source")
+        self._threads = LooseThreads(_CONNECTIONS, "tandem-http-source")
         self._lock = threading.Lock()
         self._bytes_received = 0
 
@@ -90,16 +97,16 @@ class HttpSource:
         return self._bytes_received
 
     def close(self) -> None:
-        """Hang up; who waits is told so."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Begin nothing more, and hang up where nothing is under way; who waits for its turn is told so."""
+        self._threads.close()
         self._pool.clear()
 
     async def read(self, path: str, *, most_bytes: int) -> AsyncIterator[bytes]:
         """See `RepositorySource`."""
-        loop, stop = asyncio.get_running_loop(), threading.Event()
+        stop = threading.Event()
         pieces = self._pieces(path, most_bytes, stop)
         try:
-            while (data := await loop.run_in_executor(self._threads, next, pieces, None)) is not None:
+            while (data := await self._in_thread(partial(next, pieces, None))) is not None:
                 yield data
         finally:
             stop.set()
@@ -107,14 +114,14 @@ class HttpSource:
 
     async def read_many(self, paths: Sequence[str], *, most_bytes: int) -> AsyncIterator[tuple[str, bytes]]:
         """See `RepositorySource`; four at a time."""
-        loop, stop = asyncio.get_running_loop(), threading.Event()
+        stop = threading.Event()
         waiting = deque(dict.fromkeys(paths))
         running: dict[asyncio.Future[bytes], str] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < _CONNECTIONS:
                     path = waiting.popleft()
-                    running[loop.run_in_executor(self._threads, self._whole, path, most_bytes, stop)] = path
+                    running[self._in_thread(partial(self._whole, path, most_bytes, stop))] = path
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for each in done:
                     yield running.pop(each), each.result()
@@ -122,6 +129,9 @@ class HttpSource:
             stop.set()
             for each in running:
                 each.cancel()
+
+    def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.wrap_future(self._threads.submit(work))
 
     def _whole(self, path: str, most_bytes: int, stop: threading.Event) -> bytes:
         return b"".join(self._pieces(path, most_bytes, stop))

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_agent.update.machine import UpdateState
 from edge_agent.update.staging import Progress
 from shared.clock import Clock
+from shared.update.labels import Labels
 from shared.update.report import ErrorKind, InstalledRelease, Phase, TrialFigures, UpdateReport
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """Who reports. `hardware`: what kind of device it is; `boot_id`: of this life of the agent."""
+    """Who reports. `hardware`: what kind of device it is; `boot_id`: of this life of the agent; `labels`: its own."""
 
     device_id: str
     boot_id: str
     ring: str
     hardware: str
     agent_version: str
+    labels: Labels = field(default_factory=dict)
 
 
 class Reports:
@@ -86,6 +88,7 @@ class Reports:
             attempts=attempts,
             trial=self.figures,
             crashes=state.crashes,
+            labels=device.labels,
         )
 
 

@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 from shared.clock import Clock
 
 BUILT_UNIX_S = datetime(2026, 11, 27, tzinfo=timezone.utc).timestamp()
-"""The day of this release, moved on with each. No file's date is asked: packages and images set those as they like."""
+"""A day that has passed for sure. `deploy.wheel_edge` puts the day of its build here, so that each device's wheel has
+its own. No file's date is asked: packages and images set those as they like."""
 
 _LATEST_UNIX_S = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 

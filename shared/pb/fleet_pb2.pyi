@@ -253,7 +253,14 @@ class UpdateHint(_message.Message):
     def __init__(self, model: _Optional[str] = ..., rollout: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ...) -> None: ...
 
 class UpdateReport(_message.Message):
-    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "model", "ring", "hardware", "agent_version", "phase", "slot", "active", "candidate", "rollout", "assignment_sequence", "bytes_done", "bytes_to_fetch", "bytes_fetched", "error", "error_kind", "attempts", "trial", "crashes")
+    __slots__ = ("device_id", "boot_id", "sequence", "sent_at_unix_ms", "model", "ring", "hardware", "agent_version", "phase", "slot", "active", "candidate", "rollout", "assignment_sequence", "bytes_done", "bytes_to_fetch", "bytes_fetched", "error", "error_kind", "attempts", "trial", "crashes", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -276,6 +283,7 @@ class UpdateReport(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     TRIAL_FIELD_NUMBER: _ClassVar[int]
     CRASHES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     boot_id: str
     sequence: int
@@ -298,7 +306,8 @@ class UpdateReport(_message.Message):
     attempts: int
     trial: TrialFigures
     crashes: int
-    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., model: _Optional[str] = ..., ring: _Optional[str] = ..., hardware: _Optional[str] = ..., agent_version: _Optional[str] = ..., phase: _Optional[str] = ..., slot: _Optional[str] = ..., active: _Optional[_Union[InstalledRelease, _Mapping]] = ..., candidate: _Optional[_Union[InstalledRelease, _Mapping]] = ..., rollout: _Optional[str] = ..., assignment_sequence: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_to_fetch: _Optional[int] = ..., bytes_fetched: _Optional[int] = ..., error: _Optional[str] = ..., error_kind: _Optional[str] = ..., attempts: _Optional[int] = ..., trial: _Optional[_Union[TrialFigures, _Mapping]] = ..., crashes: _Optional[int] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, device_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ..., model: _Optional[str] = ..., ring: _Optional[str] = ..., hardware: _Optional[str] = ..., agent_version: _Optional[str] = ..., phase: _Optional[str] = ..., slot: _Optional[str] = ..., active: _Optional[_Union[InstalledRelease, _Mapping]] = ..., candidate: _Optional[_Union[InstalledRelease, _Mapping]] = ..., rollout: _Optional[str] = ..., assignment_sequence: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_to_fetch: _Optional[int] = ..., bytes_fetched: _Optional[int] = ..., error: _Optional[str] = ..., error_kind: _Optional[str] = ..., attempts: _Optional[int] = ..., trial: _Optional[_Union[TrialFigures, _Mapping]] = ..., crashes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class InstalledRelease(_message.Message):
     __slots__ = ("version", "model_digest", "gate_digest", "release", "variant")

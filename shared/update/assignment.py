@@ -1,19 +1,25 @@
 """What the director tells devices to run: a signed target for each ring and model, or for one device.
 
-The assignment names one release for all it is meant for, or arms that split the devices by a hash of their names, so
-that a share of a ring goes first, or two releases are compared.
+The assignment names one release for all it is meant for, or arms that split the devices by a hash of their names and
+by their labels, so that a part of a ring goes first, or two releases are compared.
+
+Whoever reads a document refuses a field that it does not know, and a newer format. So an assignment is written in the
+oldest format that says all of it: an agent from before there were labels reads every assignment that names none, and
+refuses one that does, instead of taking up what is not meant for it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
-from shared.documents import Document, DocumentError, canonical_json, format_of, read_document
+from shared.documents import Document, DocumentError, canonical_fields, format_of, read_document
 from shared.errors import InputError, UpdateRefused
 from shared.types import checked_identifier
+from shared.update.labels import NO_LABELS, LabelCondition, Labels, checked_condition, is_met
 
-ASSIGNMENT_FORMAT = 1
+ASSIGNMENT_FORMAT = 2
+_FORMAT_WITHOUT_LABELS = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Trial(Document):
 
 @dataclass(frozen=True)
 class Arm(Document):
-    """A release for the devices whose hash falls below `share_until` and not below the arm's before, in (0, 1].
+    """A release for the devices whose hash falls below `share_until`, in (0, 1], and whose labels meet `labels`.
 
     `manifest_sha256`: of the manifest target's bytes; `release`: the release's number, which never falls (see
     `Assignment.floor`). `variant` is "" where nothing is compared. `shadow_share`: of requests that the release answers
@@ -49,6 +55,7 @@ class Arm(Document):
     share_until: float = 1.0
     variant: str = ""
     shadow_share: float = 0.0
+    labels: LabelCondition = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ class Assignment(Document):
     """What is to run. `rollout`: whose decision this is; `sequence` grows with each decision for this target.
 
     `floor`: no release of a lower number is taken, unless a signed exception allows it. `hardware`: the kinds of
-    device it is meant for; empty for all. Devices whose hash no arm covers stay as they are.
+    device it is meant for; empty for all. A device takes the first arm that is meant for it, and stays as it is where
+    none is. `format`: of the document that it was read from.
     """
 
     model: str
@@ -67,12 +75,12 @@ class Assignment(Document):
     hardware: tuple[str, ...] = ()
     trial: Trial = Trial()
     not_before_unix_s: int = 0
-    format: int = ASSIGNMENT_FORMAT
+    format: int = field(default=ASSIGNMENT_FORMAT, compare=False)
 
-    def arm_of(self, device_id: str) -> Arm | None:
-        """The arm of a device; the same device stays in its arm as the shares before it do not move."""
+    def arm_of(self, device_id: str, labels: Labels = NO_LABELS) -> Arm | None:
+        """The arm of a device; a device stays in it as long as neither the shares before nor its labels change."""
         place = device_share(self.rollout, device_id)
-        return next((arm for arm in self.arms if place < arm.share_until), None)
+        return next((arm for arm in self.arms if place < arm.share_until and is_met(arm.labels, labels)), None)
 
 
 def device_share(salt: str, device_id: str) -> float:
@@ -82,8 +90,13 @@ def device_share(salt: str, device_id: str) -> float:
 
 
 def encode_assignment(assignment: Assignment) -> bytes:
-    """The bytes that are signed."""
-    return canonical_json(assignment)
+    """The bytes that are signed, in the oldest format that says all of it."""
+    fields = asdict(assignment)
+    fields["format"] = ASSIGNMENT_FORMAT if any(arm.labels for arm in assignment.arms) else _FORMAT_WITHOUT_LABELS
+    for arm in fields["arms"]:
+        if not arm["labels"]:
+            del arm["labels"]
+    return canonical_fields(fields)
 
 
 def parse_assignment(data: bytes) -> Assignment:
@@ -101,6 +114,7 @@ def parse_assignment(data: bytes) -> Assignment:
         checked_identifier("model", assignment.model)
         for arm in assignment.arms:
             checked_identifier("version", arm.version)
+            checked_condition(arm.labels)
     except (DocumentError, InputError) as error:
         raise UpdateRefused(f"the assignment cannot be read: {error}") from error
     return assignment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from shared.errors import InputError, MessageError
 from shared.pb import fleet_pb2
 from shared.types import DEFAULT_RING, checked_identifier
 from shared.update.blocks import MAX_BLOCK_BYTES, MAX_RANGES, Block, BlockRange, BlockRequest, PublisherPresence
+from shared.update.labels import Labels, checked_labels
 from shared.update.names import checked_repository_path
 from shared.update.report import ErrorKind, InstalledRelease, Phase, TrialFigures, UpdateHint, UpdateReport
 
@@ -51,8 +53,8 @@ def decode_report(payload: bytes) -> UpdateReport:
     """Take in a device's report.
 
     Raises:
-        MessageError: it is none: too long, names that are none, an unknown phase, figures that are no numbers,
-            or counts beyond `MAX_COUNT`.
+        MessageError: it is none: too long, names or labels that are none, an unknown phase, figures that are no
+            numbers, or counts beyond `MAX_COUNT`.
     """
     message = _parsed(fleet_pb2.UpdateReport(), payload, MAX_REPORT_BYTES)
     _check_counts(message)
@@ -83,6 +85,7 @@ def decode_report(payload: bytes) -> UpdateReport:
         attempts=message.attempts,
         trial=_figures(message.trial),
         crashes=message.crashes,
+        labels=_labels(message.labels),
     )
 
 
@@ -176,6 +179,13 @@ def _release(message: fleet_pb2.InstalledRelease) -> InstalledRelease:
     version, variant = _text(message.version, 64), _text(message.variant, 64)
     digests = _text(message.model_digest, 64), _text(message.gate_digest, 64)
     return InstalledRelease(version, *digests, message.release, variant)
+
+
+def _labels(labels: Mapping[str, str]) -> Labels:
+    try:
+        return checked_labels(dict(labels))
+    except InputError as error:
+        raise MessageError(str(error)) from error
 
 
 def _figures(message: fleet_pb2.TrialFigures) -> TrialFigures:

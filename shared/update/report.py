@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from shared.update.labels import Labels
 
 
 class Phase(str, Enum):
@@ -66,6 +68,7 @@ class UpdateReport:
 
     `assignment_sequence`, `rollout`: of the assignment last obeyed or refused. `bytes_fetched` is what really
     travelled for this update. `crashes`: starts that did not become ready since the active bundle was installed.
+    `labels`: the device's, by its configuration.
     """
 
     device_id: str
@@ -90,6 +93,7 @@ class UpdateReport:
     attempts: int = 0
     trial: TrialFigures = TrialFigures()
     crashes: int = 0
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def asked_all_the_time(agent: AgentProcess) -> Iterator[Counter[str]]:
         thread.join()
 
 
-def start_rollout(config: Path, plan: Path) -> str:
+def start_rollout(config: Path, plan: Path, *options: str) -> str:
     start = ("rollout", "start", "tiny@2.0.0", "--rings", "default", "--min-devices", "1", "--soak", "1s")
-    started = cloud(config, *start, "--from", "1.0.0", "--plan", str(plan), "--json")
+    started = cloud(config, *start, "--from", "1.0.0", "--plan", str(plan), "--json", *options)
     return str(json.loads(started)["id"])
 
 
@@ -94,3 +94,45 @@ def test_a_release_reaches_a_device_under_traffic_and_stays_after_a_restart(tmp_
             with AgentProcess(agent_file) as agent:
                 status, body = agent.post({"text": "alpha beta"})
                 assert (status, body["model"]["version"]) == (200, "2.0.0")  # type: ignore[index]
+
+
+def test_a_release_that_begins_at_one_site_reaches_its_devices_and_the_others_when_it_is_promoted(
+    tmp_path: Path,
+) -> None:
+    def version(agent: AgentProcess) -> str:
+        status, body = agent.post({"text": "alpha beta"})
+        assert status == 200
+        return str(body["model"]["version"])  # type: ignore[index]
+
+    def devices_of_stages() -> list[int]:
+        status = json.loads(cloud(config, "rollout", "status", rollout_id, "--json"))
+        return [stage["figures"]["eligible"] for stage in status["stages"]]
+
+    with Mosquitto(tmp_path / "broker") as broker:
+        config, written = write_configs(tmp_path, broker.port)
+        plan = tmp_path / "plan.toml"
+        plan.write_text("[trial]\nrequests = 0\nseconds = 0.0\n", encoding="utf-8")
+        files = {}
+        for site in ("berlin", "rome"):
+            files[site] = tmp_path / f"{site}.toml"
+            of_its_own = f'device_labels = {{ site = "{site}" }}\nstate = {{ data_dir = "{site}" }}\n'
+            text = of_its_own + written.read_text(encoding="utf-8").replace('"d1"', f'"{site}-1"')
+            files[site].write_text(text, encoding="utf-8")
+        for number, name in (("1.0.0", "v1"), ("2.0.0", "v2")):
+            write_tiny_bundle(tmp_path / name, version=number)
+        cloud(config, "keys", "init", "--threshold", "1", "--keys", "1")
+        for name in ("v1", "v2"):
+            cloud(config, "publish", str(tmp_path / name))
+        with (
+            CloudRole(config, "delivery"),
+            CloudRole(config, "rollout"),
+            AgentProcess(files["berlin"]) as berlin,
+            AgentProcess(files["rome"]) as rome,
+        ):
+            rollout_id = start_rollout(config, plan, "--labels", "site:berlin", "--soak", "1h")
+            wait_until(lambda: state_of(config, rollout_id) == "soaking", "the devices of the site have it")
+            wait_until(lambda: devices_of_stages() == [1, 2], "one of two devices is meant")
+            assert (version(berlin), version(rome)) == ("2.0.0", "1.0.0")
+            cloud(config, "rollout", "promote", rollout_id)
+            wait_until(lambda: version(rome) == "2.0.0", "the other site has it")
+            assert version(berlin) == "2.0.0"

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from cloud_service.access.roles import Role
 from cloud_service.storage.action_store import ActionLog, Wanted
 from cloud_service.storage.case_store import CaseStore
 from cloud_service.storage.transactions import open_durable_engine
-from tests.e2e.test_operator_page import CHROMIUM, CHROMIUM_OPTIONS, PATIENCE_MS
+from tests.support.browser import needs_chromium
 from tests.support.case_parts import audited, compared, labelled
 from tests.support.fleet_process import CloudRole
 from tests.support.site import PASSWORD, add_user, site_over
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = needs_chromium
 TEXTS = ("why was my transfer declined", "my transfer was declined, why", "我的信用卡在哪里", "信用卡在哪里？", "=1+1")
 
 
@@ -32,15 +32,6 @@ class Stage:
 
     web: CloudRole
     url: str
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[True, False], ids=["texts kept", "no texts"])
@@ -75,21 +66,6 @@ def fill(url: str, keeps_text: bool) -> None:
     store.add_comparisons([compared("old", at_s=now_s - 3 * 86_400, edge_label="old")])
     store.add_labels([labelled("l1", received_s=now_s, true_label="loan"), labelled("l2", received_s=now_s)])
     store.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert asked and all(re.match(r"(http://127\.0\.0\.1:\d+/|data:)", url) for url in asked), asked
-    assert not complaints
 
 
 def sign_in(page: Page, stage: Stage, name: str, place: str = "hard-cases") -> None:

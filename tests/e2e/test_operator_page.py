@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from shared.types import Outcome
+from tests.support.browser import needs_chromium
 from tests.support.fleet_process import CloudRole, write_cloud_toml
 from tests.support.mosquitto import EXECUTABLE, Mosquitto
 from tests.support.simulated_device import SimulatedDevice
 
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason="mosquitto is not installed"),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    needs_chromium,
 ]
-PATIENCE_MS = 15_000
 
 
 @dataclass
@@ -42,15 +32,6 @@ class Stage:
     web: CloudRole
     one: SimulatedDevice
     two: SimulatedDevice
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -85,22 +66,6 @@ def set_up(folder: Path) -> Iterator[Stage]:
             for device in (one, two):
                 device.report()
             yield Stage(broker, fleet, web, one, two)
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that may reach nothing but loopback and may log no error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Asia/Shanghai")
-    page = context.new_page()
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert asked and all(re.match(r"(http://127\.0\.0\.1:\d+/|data:)", url) for url in asked), asked
-    assert not complaints
 
 
 def figure(page: Page, key: str, value: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from cloud_service.access.roles import Role
 from cloud_service.rollout.orders import abort
@@ -16,13 +16,13 @@ from cloud_service.rollout.records import RolloutState
 from shared.clock import SystemClock
 from shared.update.assignment import device_share
 from shared.update.report import ErrorKind, Phase
-from tests.e2e.test_operator_page import CHROMIUM, CHROMIUM_OPTIONS, PATIENCE_MS
+from tests.support.browser import needs_chromium
 from tests.support.fleet_process import CloudRole, write_cloud_toml
 from tests.support.rollout_parts import NEW, OLD, a_plan, a_report, broken, committed
 from tests.support.rollout_scene import RolloutScene
 from tests.support.site import PASSWORD, add_user, site_over
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = needs_chromium
 
 
 @dataclass
@@ -31,15 +31,6 @@ class Fleet:
 
     web: CloudRole
     scene: RolloutScene
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +45,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with CloudRole(config, "web") as web:
         yield Fleet(web, scene)
     site.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that may log no error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert not complaints
 
 
 def sign_in(page: Page, fleet: Fleet, name: str, path: str) -> None:

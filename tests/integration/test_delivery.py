@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from cloud_service.delivery.bucket_files import BucketFiles
 from shared import topics
 from shared.clock import SystemClock
 from shared.errors import FetchFailed, FileNotThere
@@ -30,6 +32,7 @@ from tests.support.repository_files import (
     serving,
     write_repository,
 )
+from tests.support.tiny_s3 import open_s3, serving_s3
 
 pytestmark = [pytest.mark.skipif(EXECUTABLE is None, reason="mosquitto is not installed"), pytest.mark.anyio]
 _PATIENCE_S = 60.0
@@ -63,6 +66,33 @@ async def test_files_come_whole_through_the_deployed_rules(tmp_path: Path) -> No
             with pytest.raises(FileNotThere):
                 await read_all(device.source, "metadata/9.root.json")
             tasks.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="obstore needs Python 3.11")
+async def test_many_devices_that_follow_one_hint_are_few_requests_to_the_bucket(tmp_path: Path) -> None:
+    files = write_repository(tmp_path / "repository")
+    with Mosquitto(tmp_path / "broker") as broker, serving_s3(tmp_path / "repository") as s3:
+        bucket = BucketFiles(open_s3(s3), SystemClock())
+        publisher = LinkedPublisher(broker.port, "p1", bucket)
+        devices = [LinkedSource(broker.port, f"d{number}") for number in range(10)]
+        got: list[dict[str, bytes]] = []
+
+        async def follow(device: LinkedSource) -> None:
+            paths = ["metadata/timestamp.json", *chunk_names(files)]
+            got.append({path: data async for path, data in device.source.read_many(paths, most_bytes=20_000)})
+
+        async with anyio.create_task_group() as tasks, serving(publisher):
+            for device in devices:
+                tasks.start_soon(device.link.run)
+            await until(lambda: all(each.link.statistics().connected for each in devices), "connections")
+            async with anyio.create_task_group() as following:
+                for device in devices:
+                    following.start_soon(follow, device)
+            tasks.cancel_scope.cancel()
+        wanted = {path: data for path, data in files.items() if path not in (BIG, EMPTY)}
+        assert got == [wanted] * len(devices)
+        assert sorted(set(s3.asked)) == sorted(f"GET {path}" for path in wanted)
+        assert all(s3.asked.count(f"GET {path}") == 1 for path in chunk_names(files))
 
 
 async def test_a_device_can_neither_serve_nor_ask_in_another_ones_name(tmp_path: Path) -> None:

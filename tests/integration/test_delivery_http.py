@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,10 +24,13 @@ from shared.clock import SystemClock
 from shared.errors import ConfigurationError, FetchFailed, FileNotThere
 from tests.support.mosquitto import EXECUTABLE, Mosquitto
 from tests.support.repository_files import BIG, EMPTY, LinkedSource, chunk_names, read_all, write_repository
+from tests.support.tiny_s3 import serving_s3
 
 pytestmark = pytest.mark.anyio
 _ROOT = Path(__file__).resolve().parents[2]
 _QUICK = TransferLimits(stalled_after_s=3.0, grace_s=30.0)
+_BUCKET = '[registry]\nurl = "s3://fleet"\n[delivery]\nport = 0\nmetrics_port = 0\n'
+needs_obstore = pytest.mark.skipif(sys.version_info < (3, 11), reason="obstore needs Python 3.11")
 
 
 @pytest.fixture
@@ -35,12 +39,13 @@ def anyio_backend() -> str:
 
 
 @contextmanager
-def delivering(folder: Path, more: str = "") -> Iterator[str]:
+def delivering(folder: Path, more: str = "", environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """`cloud-service serve delivery` on a port of the system's choice; gives its address."""
     config = folder / "cloud.toml"
     config.write_text(f'data_dir = "data"\n{more}\n', encoding="utf-8")
     command = [sys.executable, "-m", "cloud_service", "serve", "delivery", "--config", str(config)]
-    process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)
+    env = {**os.environ, **(environment or {})}
+    process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True, env=env)
     assert process.stderr is not None
     reader: threading.Thread | None = None
     try:
@@ -112,6 +117,75 @@ async def test_the_delivery_process_serves_blocks_over_mqtt_too(tmp_path: Path) 
                 tasks.start_soon(device.link.run)
                 assert await read_all(device.source, BIG) == files[BIG]
                 tasks.cancel_scope.cancel()
+
+
+@needs_obstore
+async def test_the_delivery_process_serves_a_bucket_over_http(tmp_path: Path) -> None:
+    files = write_repository(tmp_path / "repository", big_bytes=6_000_000)
+    with serving_s3(tmp_path / "repository") as s3, delivering(tmp_path, _BUCKET, s3.environment) as address:
+        source = HttpSource(address, SystemClock(), _QUICK)
+        got = {path: await _read(source, path) for path in files}
+        assert got == files
+        with pytest.raises(FileNotThere):
+            await _read(source, "metadata/9.root.json")
+        source.close()
+        (tmp_path / "repository" / "metadata" / "timestamp.json").write_bytes(b"signed anew")
+        again = HttpSource(address, SystemClock(), _QUICK)
+        assert await _read(again, "metadata/timestamp.json") == b"signed anew"
+        again.close()
+        assert headers_of(f"{address}/{BIG}", range="bytes=5-14")["content-range"] == "bytes 5-14/6000000"
+        assert status_of(f"{address}/{BIG}", range="bytes=6000000-") == 416
+        assert status_of(f"{address}/locks/signing") == 404
+
+
+@needs_obstore
+@pytest.mark.skipif(EXECUTABLE is None, reason="mosquitto is not installed")
+async def test_the_delivery_process_serves_a_bucket_over_mqtt(tmp_path: Path) -> None:
+    files = write_repository(tmp_path / "repository", big_bytes=6_000_000)
+    with Mosquitto(tmp_path / "broker") as broker, serving_s3(tmp_path / "repository") as s3:
+        more = f"[broker]\nport = {broker.port}\n{_BUCKET}"
+        with delivering(tmp_path, more, s3.environment):
+            device = LinkedSource(broker.port, "d1")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(device.link.run)
+                got = {path: await read_all(device.source, path) for path in files}
+                with pytest.raises(FileNotThere):
+                    await read_all(device.source, "metadata/9.root.json")
+                tasks.cancel_scope.cancel()
+    assert got == files
+
+
+@needs_obstore
+async def test_a_bucket_that_is_away_is_asked_for_again(tmp_path: Path) -> None:
+    files = write_repository(tmp_path / "repository")
+    with serving_s3(tmp_path / "elsewhere") as s3:
+        s3.is_away = True
+        with delivering(tmp_path, _BUCKET, s3.environment) as address:
+            assert status_of(f"{address}/{BIG}") == 503
+            s3.folder, s3.is_away = tmp_path / "repository", False
+            source = HttpSource(address, SystemClock(), _QUICK)
+            assert await _read(source, BIG) == files[BIG]
+            source.close()
+
+
+def test_a_bucket_of_which_nobody_knows_the_kind_is_refused_in_plain_words(tmp_path: Path) -> None:
+    config = tmp_path / "cloud.toml"
+    config.write_text('[registry]\nurl = "gopher://fleet"\n[delivery]\nport = 0\nmetrics_port = 0\n')
+    command = [sys.executable, "-m", "cloud_service", "serve", "delivery", "--config", str(config)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "gopher://fleet" in done.stderr and "Traceback" not in done.stderr
+
+
+async def test_a_file_goes_on_at_another_server_of_the_same_repository(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_repository(tmp_path / name / "repository")
+    settings = '[delivery]\nrepository = "repository"\nport = 0\nmetrics_port = 0'
+    with delivering(tmp_path / "one", settings) as one, delivering(tmp_path / "two", settings) as two:
+        mark = headers_of(f"{one}/{BIG}")["etag"]
+        ranged = {"range": "bytes=1000-", "if-range": mark}
+        assert status_of(f"{two}/{BIG}", **ranged) == 206
+        assert status_of(f"{two}/{BIG}", **{**ranged, "if-range": '"another"'}) == 200
 
 
 async def test_with_credentials_only_known_devices_are_served(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cloud_service.rollout.records import Rollout, RolloutState
 from cloud_service.storage.action_store import ActionLog, Wanted
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.rollout_reader import RolloutReader
+from shared.update.labels import NO_LABELS, Labels
 from shared.update.names import ring_target
 from shared.update.report import InstalledRelease
 from tests.support.fleet_process import CloudRole, wait_until
@@ -61,14 +62,20 @@ class Site:
         return ActionLog(open_engine(self._url, writes=False))
 
     def device(
-        self, device_id: str, ring: str, *, refuses: tuple[str, ...] = (), password: str | None = None
+        self,
+        device_id: str,
+        ring: str,
+        *,
+        refuses: tuple[str, ...] = (),
+        password: str | None = None,
+        labels: Labels = NO_LABELS,
     ) -> UpdatingDevice:
         """One that runs the old release."""
         old = find_release(self._repository.state(), "tiny", OLD)
         active = InstalledRelease(OLD, "d" * 64, old.gates[0], old.release)
         look_up = self.director.assignments
         port = self.broker.port
-        return UpdatingDevice(port, device_id, ring, active, look_up, refuses=refuses, password=password)
+        return UpdatingDevice(port, device_id, ring, active, look_up, refuses=refuses, password=password, labels=labels)
 
     def state(self) -> SignedState:
         return self._repository.state()
@@ -97,6 +104,11 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     with Mosquitto(tmp_path / "broker") as broker:
         yield Site(tmp_path, broker)
+
+
+def all_run_only(some: Sequence[UpdatingDevice], all_devices: Sequence[UpdatingDevice], version: str) -> bool:
+    """Whether these devices run it, and no other one ever did."""
+    return [device for device in all_devices if version in device.ran] == list(some)
 
 
 def all_run(devices: Sequence[UpdatingDevice], version: str) -> None:
@@ -151,6 +163,33 @@ def test_a_bad_bundle_stops_in_the_first_ring_which_is_soon_back(
         site.start(NEWER)
         assert site.wait_for(RolloutState.DONE).plan.release.version == NEWER
         all_run([*canary, *stable], NEWER)
+
+
+def test_labels_say_which_devices_of_a_ring_go_first(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    sites = {"d0": "berlin", "d1": "berlin", "d2": "paris", "d3": "rome"}
+    with ExitStack() as stack:
+        devices = {
+            name: stack.enter_context(site.device(name, "canary", labels={"site": place, "line": "3"}))
+            for name, place in sites.items()
+        }
+        devices["old-agent"] = stack.enter_context(site.device("old-agent", "canary"))
+        first = [devices[name] for name in ("d0", "d1", "d2")]
+        labels = ("--labels", "site:berlin,site:paris,line:3")
+        site.start(NEW, "--rings", "canary", *labels, "--min-devices", "3", "--soak", "1h")
+        stack.enter_context(CloudRole(site.config, "rollout"))
+        rollout = site.wait_for(RolloutState.SOAKING)
+        assert all_run_only(first, list(devices.values()), NEW)
+        assert [stage.figures.eligible for stage in rollout.stages] == [3, 5]
+        capsys.readouterr()
+        assert site.command("status", rollout.id) == 0
+        said = capsys.readouterr().out
+        assert (
+            "ring canary, its devices whose line is 3 and whose site is berlin or paris: soaking, of 3 devices" in said
+        )
+        assert site.command("promote") == 0
+        all_run(list(devices.values()), NEW)
+        assert site.command("rollback", rollout.id) == 0
+        all_run(list(devices.values()), OLD)
 
 
 def test_prometheus_is_told_where_rollouts_devices_and_orders_stand(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -15,6 +16,7 @@ from edge_agent.update.staging import DiskBudget
 from edge_agent.update.updater import Updater
 from shared.bundle import Bundle, read_bundle
 from shared.errors import BundleError
+from shared.update.labels import NO_LABELS, Labels
 from shared.update.report import Phase, UpdateReport
 from tests.support.fake_update_peers import FakeHost, FakeRegistry, FakeRepository, FakeSource, JumpingClock, inline
 
@@ -33,7 +35,9 @@ class FakeDevice:
         *,
         disk: Disk | None = None,
         budget: DiskBudget | None = None,
+        labels: Labels = NO_LABELS,
     ) -> None:
+        self.facts = replace(FACTS, labels=dict(labels))
         self.disk = disk or RealDisk()
         self.source = FakeSource(registry)
         self.repository = FakeRepository(registry)
@@ -59,7 +63,7 @@ class FakeDevice:
     def updater(self) -> Updater:
         """The real one, among fakes."""
         return Updater(
-            FACTS,
+            self.facts,
             (self.slots,),
             self.repository,
             self.source,

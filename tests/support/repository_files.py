@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from cloud_service.delivery.fair_queue import DeliveryLimits
-from cloud_service.delivery.files import FolderFiles
+from cloud_service.delivery.files import FolderFiles, RepositoryFiles
 from cloud_service.delivery.publisher import BlockPublisher
 from edge_agent.update.mqtt_source import MqttSource
 from edge_agent.update.windows import TransferLimits
@@ -73,9 +73,15 @@ class LinkedPublisher:
     """A publisher with a broker link of its own."""
 
     def __init__(
-        self, port: int, name: str, folder: Path, limits: DeliveryLimits = PLENTY, password: str | None = None
+        self,
+        port: int,
+        name: str,
+        place: Path | RepositoryFiles,
+        limits: DeliveryLimits = PLENTY,
+        password: str | None = None,
     ) -> None:
-        self.publisher = BlockPublisher(name, FolderFiles(folder), self._publish, SystemClock(), limits)
+        files = FolderFiles(place) if isinstance(place, Path) else place
+        self.publisher = BlockPublisher(name, files, self._publish, SystemClock(), limits)
         self.link = BrokerLink(
             BrokerAddress("127.0.0.1", port, username=name if password else None, password=password),
             name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloud_service.rollout.plan import Fallback, Plan, Release, Stage
 from shared.update.assignment import Assignment
+from shared.update.labels import NO_LABELS, Labels
 from shared.update.report import ErrorKind, InstalledRelease, Phase, TrialFigures, UpdateReport
 
 MODEL = "intents"
@@ -37,6 +38,7 @@ def a_report(
     crashes: int = 0,
     trial: TrialFigures | None = None,
     hardware: str = "cpu",
+    labels: Labels = NO_LABELS,
 ) -> UpdateReport:
     """A device's word; by default it runs `OLD` and does nothing."""
     return UpdateReport(
@@ -56,6 +58,7 @@ def a_report(
         error_kind=error_kind,
         crashes=crashes,
         trial=trial or TrialFigures(),
+        labels=dict(labels),
     )
 
 
@@ -71,7 +74,7 @@ def broken(
     return a_report(device_id, rollout, ring=ring, phase=Phase.ROLLED_BACK, error_kind=kind, crashes=crashes)
 
 
-def release_for(assignment: Assignment, device_id: str) -> str:
+def release_for(assignment: Assignment, device_id: str, labels: Labels = NO_LABELS) -> str:
     """The version that a device is told to run; "" where it is told nothing."""
-    arm = assignment.arm_of(device_id)
+    arm = assignment.arm_of(device_id, labels)
     return arm.version if arm else ""

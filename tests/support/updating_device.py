@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from shared import topics
 from shared.update.assignment import Assignment
 from shared.update.codec import decode_hint, encode_report
+from shared.update.labels import NO_LABELS, Labels
 from shared.update.names import ring_target
 from shared.update.report import ErrorKind, InstalledRelease, Phase, UpdateReport
 
@@ -37,10 +38,12 @@ class UpdatingDevice:
         model: str = "tiny",
         refuses: tuple[str, ...] = (),
         password: str | None = None,
+        labels: Labels = NO_LABELS,
     ) -> None:
         self.device_id = device_id
         self.ring = ring
         self.active = active
+        self.labels = dict(labels)
         self.ran = [active.version]
         self.hints = 0
         self._model = model
@@ -82,7 +85,7 @@ class UpdatingDevice:
         if assignment is None or assignment.sequence <= self._obeyed:
             return
         self._obeyed = assignment.sequence
-        arm = assignment.arm_of(self.device_id)
+        arm = assignment.arm_of(self.device_id, self.labels)
         if arm is None:
             return
         told = InstalledRelease(arm.version, "d" * 64, arm.gate_digest, arm.release, arm.variant)
@@ -120,5 +123,6 @@ class UpdatingDevice:
             assignment.sequence if assignment else 0,
             error="the golden set is answered otherwise" if kind is ErrorKind.PROVING else "",
             error_kind=kind,
+            labels=self.labels,
         )
         self._client.publish(topics.reported(self.device_id, self._model), encode_report(report), qos=1, retain=True)

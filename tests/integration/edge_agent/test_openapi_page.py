@@ -1,22 +1,19 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.support.agent_process import AgentProcess
+from tests.support.browser import CHROMIUM, OPTIONS, needs_chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = needs_chromium
 
 
 def test_the_openapi_page_sends_a_request_and_asks_nobody_but_the_agent(write_config: Callable[..., Path]) -> None:
     with AgentProcess(write_config()) as agent, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         page = browser.new_page()
         asked: list[str] = []
         faults: list[str] = []

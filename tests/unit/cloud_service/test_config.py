@@ -97,10 +97,9 @@ def test_delivery_serves_the_registrys_folder_unless_another_is_named(tmp_path: 
     assert load(tmp_path, mirrored).served_repository() == tmp_path / "mirror"
 
 
-def test_delivery_cannot_serve_a_bucket(tmp_path: Path) -> None:
+def test_delivery_serves_the_registrys_bucket(tmp_path: Path) -> None:
     settings = load(tmp_path, '[delivery]\n[registry]\nurl = "s3://bucket/fleet"')
-    with pytest.raises(ConfigurationError, match="serves a folder, and registry"):
-        settings.served_repository()
+    assert settings.served_repository() == "s3://bucket/fleet"
 
 
 @pytest.mark.parametrize("role", ["delivery", "rollout"])

@@ -66,6 +66,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         (MINIMAL + '[cloud]\naddress = "localhost"\n', "must be host:port"),
         ('ring = "a/b"\n' + MINIMAL, "ring 'a/b' is not a name"),
         (MINIMAL + "[audit]\nshare = 1.5\n", "audit.share"),
+        (MINIMAL + '[device_labels]\nsite = "no name"\n', "device label site ="),
+        (MINIMAL + "[device_labels]\nline = 3\n", "device_labels.line"),
         (MINIMAL + '[budget]\nloosest = { "luck" = 0.1 }\n', "budget.loosest.luck"),
         (MINIMAL + "[state]\ndir = 1\n", "state.dir: unknown key; known are data_dir"),
         (MINIMAL + "thread = 2\n", "models.0.thread: unknown key; did you mean threads?"),
@@ -89,3 +91,11 @@ def test_a_secret_is_one_line(tmp_path: Path, content: bytes) -> None:
         read_secret("cloud.token_file", file)
     file.write_bytes(b"abc\n")
     assert read_secret("cloud.token_file", file) == "abc"
+
+
+def test_a_device_may_have_labels(tmp_path: Path) -> None:
+    settings = load_agent_settings(written(tmp_path, MINIMAL + '[device_labels]\nsite = "berlin"\nline = "3"\n'))
+    assert settings.device_labels == {"site": "berlin", "line": "3"}
+    most = "".join(f'k{number} = "v"\n' for number in range(17))
+    with pytest.raises(ConfigurationError, match="17 device labels are more than 16"):
+        load_agent_settings(written(tmp_path, MINIMAL + "[device_labels]\n" + most))

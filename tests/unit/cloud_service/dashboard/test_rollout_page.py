@@ -252,3 +252,26 @@ async def test_a_devices_page_says_how_far_its_update_is(site: Site, scene: Roll
         page = re.sub(r"\s+", " ", (await client.get("/devices/press-1")).text)
     assert 'data-update="fetching"' in page and "slot a: 1, release 1" in page
     assert "candidate 2, release 2, 500 bytes of 2.0 kB (25%) fetched" in page and "it is fetch" in page
+
+
+async def test_the_pages_say_which_labels_a_stage_is_for(site: Site, scene: RolloutScene) -> None:
+    berlin = {"site": ("berlin", "paris")}
+    scene.begin("r1", a_plan(Stage("canary", 0.5, labels=berlin), Stage("canary")))
+    scene.hear([a_report("d1", labels={"site": "berlin"}), a_report("d2", labels={"site": "rome"})])
+    scene.turn("r1")
+    async with talk_to(site) as client:
+        await sign_in(client, "vera")
+        page = (await client.get("/updates/r1")).text
+        assert "1. Ring canary, 50% of its devices whose site is berlin or paris" in page
+        ring = row_of((await client.get("/updates")).text, f"{MODEL}/canary")
+    assert "2 on 50% of those whose site is berlin or paris, 1 on the others" in ring
+
+
+async def test_a_devices_page_says_its_labels(site: Site, scene: RolloutScene) -> None:
+    field = WatchedGates(site.writing, scene.now_s)
+    field.add_device("press-1")
+    report = a_report("press-1", labels={"site": "berlin", "line": "3"})
+    scene.hear([replace(report, model=field.known.model)])
+    async with talk_to(site) as client:
+        await sign_in(client, "vera")
+        assert "labels line 3, site berlin" in (await client.get("/devices/press-1")).text

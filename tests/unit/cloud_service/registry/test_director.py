@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from cloud_service.config import RegistrySettings
+from cloud_service.registry.cleaning import retire
 from cloud_service.registry.director import Director
 from cloud_service.registry.exceptions import allow, withdraw_exception
-from cloud_service.registry.repository import Repository
+from cloud_service.registry.repository import Repository, target_path
+from cloud_service.registry.resigner import Resigner
 from cloud_service.registry.store import FolderStore
 from cloud_service.registry.verification import verify
 from shared.errors import RegistryError
@@ -17,7 +19,7 @@ from shared.update.names import device_target, ring_target
 from tests.support.dying_store import DyingStore, WriterDied
 from tests.support.repository_folder import RepositoryFolder, make_repository
 
-RING = ring_target("canary", "tiny")
+RING, OTHER = ring_target("canary", "tiny"), ring_target("other", "tiny")
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_one_bad_assignment_among_several_changes_nothing(made: RepositoryFolder
     good, bad = made.assignment("1.0.0"), dataclasses.replace(made.assignment("1.0.0"), arms=())
 
     with pytest.raises(RegistryError, match="names no release"):
-        made.director.assign_many({RING: good, ring_target("other", "tiny"): bad})
+        made.director.assign_many({RING: good, OTHER: bad})
     assert made.director.assignments() == {}
 
 
@@ -111,6 +113,80 @@ def test_below_the_floor_only_a_signed_exception_leads(made: RepositoryFolder) -
 def test_an_exception_says_why(made: RepositoryFolder, reason: str) -> None:
     with pytest.raises(RegistryError, match="reason"):
         allow(made.repository, "tiny", "1.0.0", reason)
+
+
+def file_of(made: RepositoryFolder, name: str) -> Path:
+    """Where the content of an assignment lies."""
+    listed = made.repository.state().role("director").targets[name]
+    return made.folder / target_path(name, listed.hashes["sha256"])
+
+
+@pytest.fixture(params=["cut off", "gone", "other bytes", "no file"])
+def damaged(made: RepositoryFolder, request: pytest.FixtureRequest) -> RepositoryFolder:
+    """`RING` and another ring run 1.0.0 by decision 5, and the file of `RING` cannot be read any more."""
+    made.director.assign_many({name: made.assignment("1.0.0", sequence=5) for name in (RING, OTHER)})
+    file = file_of(made, RING)
+    if request.param in ("gone", "no file"):
+        file.unlink()
+    if request.param == "no file":
+        file.mkdir()
+    if request.param in ("cut off", "other bytes"):
+        file.write_bytes(file.read_bytes()[:-9] if request.param == "cut off" else b"{}")
+    return made
+
+
+def test_a_damaged_assignment_hides_no_other_and_is_told(damaged: RepositoryFolder) -> None:
+    in_force = damaged.director.in_force()
+
+    assert set(in_force.assignments) == {OTHER} == set(damaged.director.assignments())
+    assert "next assignment for it writes it anew" in in_force.unreadable[RING]
+    assert [warning for warning in Resigner(damaged.repository).sign() if "rings/canary/" in warning]
+
+
+def test_beside_a_damaged_assignment_another_ring_goes_on(damaged: RepositoryFolder) -> None:
+    after = damaged.assignment("2.0.0", sequence=6)
+    damaged.director.assign(OTHER, after)
+
+    assert damaged.director.assignments() == {OTHER: after}
+    assert damaged.publish_tiny("3.0.0").version == "3.0.0"
+
+
+def test_a_new_assignment_puts_a_damaged_one_right(damaged: RepositoryFolder) -> None:
+    after = damaged.assignment("2.0.0", sequence=6)
+    damaged.director.assign(RING, after)
+
+    assert damaged.director.assignments()[RING] == after
+    assert verify(damaged.repository) == []
+
+
+def test_a_damaged_assignment_that_is_told_again_is_the_one_that_was_signed(damaged: RepositoryFolder) -> None:
+    if file_of(damaged, RING).is_dir():
+        file_of(damaged, RING).rmdir()
+    before = damaged.repository.state().role("director").version
+    damaged.director.assign(RING, damaged.assignment("1.0.0", sequence=5))
+
+    assert damaged.director.assignments()[RING] == damaged.assignment("1.0.0", sequence=5)
+    assert damaged.repository.state().role("director").version == before
+    assert verify(damaged.repository) == []
+
+
+@pytest.mark.parametrize("sequence", [4, 5])
+def test_damage_opens_no_way_back_to_an_older_decision(damaged: RepositoryFolder, sequence: int) -> None:
+    with pytest.raises(RegistryError, match="not above 5"):
+        damaged.director.assign(RING, damaged.assignment("2.0.0", sequence=sequence))
+    assert RING not in damaged.director.assignments()
+
+
+def test_what_a_damaged_assignment_may_name_is_not_taken_away(damaged: RepositoryFolder) -> None:
+    with pytest.raises(RegistryError, match="next assignment for it writes it anew"):
+        retire(damaged.repository, "tiny", "2.0.0")
+
+
+def test_a_damaged_assignment_can_be_withdrawn(damaged: RepositoryFolder) -> None:
+    damaged.director.withdraw(RING)
+
+    assert damaged.director.in_force().unreadable == {}
+    assert verify(damaged.repository) == []
 
 
 def test_devices_with_an_assignment_of_their_own_are_few(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_looking_after_every_audit_drops_an_equal_release_no_more_often_than_pro
         a_plan(Stage("canary"), Stage("stable"), comparison=Comparison()),
         a_plan(Stage("canary", 0.5), Stage("canary"), fallbacks=(), comparison=Comparison()),
         ab_plan(delta=0.0),
+        a_plan(Stage("canary", 0.5, labels={"site": ("berlin",)}), Stage("canary"), comparison=Comparison()),
     ],
 )
 def test_a_test_that_compares_nothing_is_refused(plan: Plan) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cloud_service.rollout.counting import stage_figures
@@ -22,7 +22,8 @@ from cloud_service.rollout.records import (
 )
 from cloud_service.rollout.telling import assignment_for
 from shared.errors import RolloutError
-from shared.update.assignment import Trial
+from shared.update.assignment import Trial, device_share, encode_assignment, parse_assignment
+from shared.update.labels import NO_LABELS, Labels, is_met
 from shared.update.report import ErrorKind, Phase, TrialFigures, UpdateReport
 from tests.support.rollout_parts import NEW, NOW_S, OLD, a_plan, a_report, broken, committed, installed, release_for
 
@@ -54,9 +55,9 @@ def all_committed(ring: str, devices: int) -> list[UpdateReport]:
     return [committed(f"{ring}-{number}", ID, ring) for number in range(devices)]
 
 
-def told(rollout: Rollout, ring: str, device_id: str = "any") -> str:
+def told(rollout: Rollout, ring: str, device_id: str = "any", labels: Labels = NO_LABELS) -> str:
     assignment = assignment_for(rollout, ring, 1)
-    return release_for(assignment, device_id) if assignment else ""
+    return release_for(assignment, device_id, labels) if assignment else ""
 
 
 def test_a_good_bundle_reaches_ring_after_ring_and_each_soaks() -> None:
@@ -182,6 +183,58 @@ def test_a_share_of_a_ring_goes_first_and_the_same_devices_stay_in_it() -> None:
     assert all(told(wider, "canary", f"d{n}") == NEW.version for n in range(200))
 
 
+BERLIN, PARIS = {"site": ("berlin",)}, {"site": ("paris",)}
+
+
+def test_devices_of_one_label_go_first_and_keep_the_release_while_others_follow() -> None:
+    rollout = opened(a_plan(Stage("canary", labels=BERLIN), Stage("canary", labels=PARIS), Stage("canary")))
+    berlin, paris, rome = ({"site": site} for site in ("berlin", "paris", "rome"))
+    assert [told(rollout, "canary", "d", each) for each in (berlin, paris, rome, {})] == [NEW.version, *["1"] * 3]
+    second = promote(rollout, "anna", NOW_S).rollout
+    assert [told(second, "canary", "d", each) for each in (berlin, paris, rome)] == [NEW.version, NEW.version, "1"]
+    assert second.reason.endswith("ring canary is opened for 100% of the devices whose site is paris")
+    whole = promote(second, "anna", NOW_S).rollout
+    assignment = assignment_for(whole, "canary", 1)
+    assert assignment is not None and [(arm.version, arm.labels) for arm in assignment.arms] == [(NEW.version, {})]
+
+
+def test_a_stage_counts_the_devices_of_its_labels_alone() -> None:
+    rollout = opened(a_plan(Stage("canary", labels=BERLIN), Stage("canary")))
+    reports = [replace(each, labels={"site": "berlin"}) for each in all_committed("canary", 2)]
+    reports += [a_report("plain"), a_report("elsewhere", labels={"site": "rome"})]
+    step = stepped(rollout, reports)
+    assert [stage.figures.eligible for stage in step.rollout.stages] == [2, 4]
+    assert step.rollout.state is RolloutState.SOAKING
+
+
+def test_failures_that_were_accepted_at_one_site_are_not_accepted_at_another() -> None:
+    plan = a_plan(Stage("canary", labels=BERLIN), Stage("canary", labels=PARIS), Stage("canary"))
+    failing = [replace(broken(f"b{n}", ID), labels={"site": "berlin"}) for n in range(3)]
+    rollout = stepped(opened(replace(plan, on_failure=OnFailure.PAUSE)), failing).rollout
+    second = promote(rollout, "anna", NOW_S).rollout
+    assert [stage.forgiven for stage in second.stages] == [3, 0, 3]
+    failing += [replace(broken(f"p{n}", ID), labels={"site": "paris"}) for n in range(3)]
+    assert "3 of 3 devices could not take it" in stepped(second, failing).rollout.reason
+    assert promote(promote(second, "anna", NOW_S).rollout, "anna", NOW_S).rollout.stages[2].forgiven == 3
+
+
+def test_where_no_release_is_known_to_go_back_to_devices_of_other_labels_stay_as_they_are() -> None:
+    rollout = opened(a_plan(Stage("canary", labels=BERLIN), Stage("canary"), fallbacks=()))
+    assert told(rollout, "canary", "d", {"site": "berlin"}) == NEW.version
+    assert told(rollout, "canary", "d", {"site": "rome"}) == ""
+
+
+def test_a_shadow_at_one_site_ends_where_the_release_is_really_taken() -> None:
+    plan = a_plan(Stage("canary", 1.0, 0.2, BERLIN), Stage("canary", labels=PARIS), Stage("canary"))
+    rollout = opened(plan)
+    assignment = assignment_for(rollout, "canary", 1)
+    assert assignment is not None
+    assert [(arm.version, arm.shadow_share) for arm in assignment.arms] == [(NEW.version, 0.2), (OLD.version, 0.0)]
+    second = promote(rollout, "anna", NOW_S).rollout
+    assert told(second, "canary", "d", {"site": "berlin"}) == OLD.version
+    assert told(second, "canary", "d", {"site": "paris"}) == NEW.version
+
+
 def test_a_shadow_answers_nobody_and_stops_the_rollout_where_it_disagrees() -> None:
     plan = a_plan(Stage("canary", 1.0, shadow_share=0.2), Stage("canary"), soak_s=0)
     rollout = opened(plan)
@@ -305,6 +358,11 @@ def test_a_rollout_that_is_done_can_be_taken_back_once() -> None:
         a_plan(Stage("canary", 1.0, shadow_share=0.5)),
         a_plan(thresholds=Thresholds(success_share=1.5)),
         a_plan(Stage("no/ring")),
+        a_plan(Stage("canary", labels={"site": ()})),
+        a_plan(Stage("canary", labels={"no key": ("x",)})),
+        a_plan(Stage("canary"), Stage("canary", labels={"site": ("berlin",)})),
+        a_plan(Stage("canary", 0.5, labels={"site": ("a", "b")}), Stage("canary", 0.5, labels={"site": ("a",)})),
+        a_plan(Stage("canary", labels={"site": ("a",)}), Stage("canary", 0.5, 0.1)),
         a_plan(windows=(Window(60, 60),)),
     ],
 )
@@ -392,3 +450,49 @@ def test_few_failing_and_any_number_of_silent_or_hindered_devices_never_block_th
     reports += fleet("canary", silent)
     soaking = stepped(opened(a_plan()), reports).rollout
     assert [each.kind for each in stepped(soaking, reports, NOW_S + 60).decisions] == [DecisionKind.OPEN]
+
+
+_site, _line = st.sampled_from(["", "a", "b", "c"]), st.sampled_from(["", "1", "2"])
+_device = st.builds(
+    lambda number, site, line: (f"d{number}", {key: each for key, each in (("site", site), ("line", line)) if each}),
+    st.integers(0, 99),
+    _site,
+    _line,
+)
+_condition = st.fixed_dictionaries(
+    {},
+    optional={
+        "site": st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, unique=True).map(tuple),
+        "line": st.lists(st.sampled_from(["1", "2"]), min_size=1, unique=True).map(tuple),
+    },
+)
+_stage = st.builds(
+    lambda share, shadow, labels: Stage("canary", share, shadow, labels),
+    st.sampled_from([0.3, 0.7, 1.0]),
+    st.sampled_from([0.0, 0.0, 0.2]),
+    _condition,
+)
+
+
+@given(st.lists(_stage, min_size=1, max_size=4), st.integers(1, 4), st.lists(_device, min_size=1, max_size=20))
+def test_a_release_runs_on_the_devices_of_the_stages_that_were_reached_and_on_no_other(
+    stages: list[Stage], reached: int, devices: list[tuple[str, dict[str, str]]]
+) -> None:
+    try:
+        rollout = opened(a_plan(*stages))
+    except RolloutError:
+        assume(False)
+    for _ in range(min(reached, len(stages)) - 1):
+        rollout = promote(rollout, "anna", NOW_S).rollout
+    open_stages = stages[: min(reached, len(stages))]
+    in_force = [each for each in open_stages if each.is_shadow == open_stages[-1].is_shadow]
+    assignment = assignment_for(rollout, "canary", 1)
+    assert assignment is not None
+    read_back = parse_assignment(encode_assignment(assignment))
+    for name, labels in devices:
+        is_meant = any(device_share(ID, name) < each.share and is_met(each.labels, labels) for each in in_force)
+        arm = read_back.arm_of(name, labels)
+        assert (arm.version if arm else "") == (NEW.version if is_meant else OLD.version)
+        figures = stage_figures(rollout, [a_report(name, labels=labels)])
+        counted = [each.eligible for each in figures]
+        assert counted == [device_share(ID, name) < each.share and is_met(each.labels, labels) for each in stages]

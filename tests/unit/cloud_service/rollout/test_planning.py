@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from cloud_service.registry.catalogue import ListedRelease
+from cloud_service.rollout.conditions import condition_words, parse_condition
 from cloud_service.rollout.durations import duration_words, parse_duration
 from cloud_service.rollout.plan import OnFailure, Stage, Window, encode_plan, parse_plan
 from cloud_service.rollout.plan_file import PlanFile, read_plan_file
 from cloud_service.rollout.planning import Wish, make_plan
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.telling import arm_of
+from cloud_service.rollout.words import stage_words
 from shared.errors import ConfigurationError, RolloutError
 from shared.update.assignment import Assignment
 from tests.support.rollout_parts import MODEL, NEW, NOW_S, OLD
@@ -44,6 +46,34 @@ def test_a_share_goes_first_and_a_shadow_before_it() -> None:
     assert make_plan(wish, LISTED, []).stages == (Stage("canary", 0.1, 0.2), Stage("canary", 0.1), Stage("canary"))
 
 
+BERLIN = {"site": ("berlin", "paris"), "line": ("3",)}
+
+
+def test_devices_of_some_labels_go_first_or_a_share_of_them_before() -> None:
+    wish = Wish(MODEL, NEW.version, PlanFile(), ("canary", "stable"), before=OLD.version, labels={"canary": BERLIN})
+    plan = make_plan(wish, LISTED, [])
+    assert plan.stages == (Stage("canary", labels=BERLIN), Stage("canary"), Stage("stable"))
+    assert parse_plan(encode_plan(plan)) == plan
+    both = make_plan(replace(wish, shares={"canary": 0.1}), LISTED, [])
+    assert both.stages[:3] == (Stage("canary", 0.1, labels=BERLIN), Stage("canary", labels=BERLIN), Stage("canary"))
+    shadow = make_plan(replace(wish, shadow_share=0.2), LISTED, [])
+    assert shadow.stages[0] == Stage("canary", 1.0, 0.2, BERLIN)
+
+
+def test_a_condition_is_written_by_commas_and_read_in_plain_words() -> None:
+    assert parse_condition("site:berlin, site:paris,line:3") == BERLIN
+    assert condition_words(BERLIN) == "whose line is 3 and whose site is berlin or paris"
+    assert stage_words(Stage("canary", 0.1, labels={"site": ("berlin",)})) == (
+        "ring canary, 10% of its devices whose site is berlin"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "site", "site=berlin", "site:", ":berlin", "site:a b", "site:berlin,"])
+def test_a_condition_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RolloutError, match="labels"):
+        parse_condition(text)
+
+
 def test_what_devices_would_refuse_for_the_floor_needs_an_exception_first() -> None:
     newer = RingOrder("canary", MODEL, "r0", 1, Assignment(MODEL, "r0", 1, 2, (arm_of(NEW),)), NOW_S)
     wish = Wish(MODEL, OLD.version, PlanFile(), ("canary",))
@@ -65,6 +95,7 @@ def test_another_gate_is_named_by_its_beginning() -> None:
         (Wish(MODEL, NEW.version, PlanFile(), ("canary",)), "what ring canary would go back to"),
         (Wish(MODEL, NEW.version, PlanFile()), "name the rings"),
         (Wish(MODEL, NEW.version, PlanFile(), ("canary",), {"other": 0.1}), "names ring other"),
+        (Wish(MODEL, NEW.version, PlanFile(), ("canary",), labels={"other": BERLIN}), "--labels names ring other"),
         (Wish(MODEL, NEW.version, PlanFile(), ("canary",), before=OLD.version, gate="ff"), "gate ff is none"),
         (Wish(MODEL, NEW.version, PlanFile(), ("canary",), before=OLD.version, soak="soon"), "no duration"),
         (Wish(MODEL, NEW.version, PlanFile(), ("canary",), {"canary": 3.0}, before=OLD.version), "share 3"),
@@ -95,6 +126,9 @@ def test_a_plan_file_holds_all_that_may_be_chosen(tmp_path: Path) -> None:
         share = 0.2
         [[stages]]
         ring = "canary"
+        labels = { site = ["berlin", "paris"], line = ["3"] }
+        [[stages]]
+        ring = "canary"
         [thresholds]
         min_devices = 5
         [gates]
@@ -109,14 +143,22 @@ def test_a_plan_file_holds_all_that_may_be_chosen(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     plan = make_plan(Wish(MODEL, NEW.version, read_plan_file(file), before=OLD.version), LISTED, [])
-    assert plan.stages == (Stage("canary", 0.2), Stage("canary"))
+    assert plan.stages == (Stage("canary", 0.2), Stage("canary", labels=BERLIN), Stage("canary"))
     assert (plan.soak_s, plan.on_failure, plan.thresholds.min_devices) == (1800, OnFailure.PAUSE, 5)
     assert (plan.gates.max_latency_ratio, plan.trial.requests) == (1.2, 10)
     assert plan.windows == (Window(22 * 60, 5 * 60 + 30, (4,)),)
 
 
 @pytest.mark.parametrize(
-    "text", ["sok = '1m'", "soak = 'soon'", "[[windows]]\nfrom = '25:00'\nuntil = '26:00'", "[gates]\nlevel = 'x'", "["]
+    "text",
+    [
+        "sok = '1m'",
+        "[[stages]]\nring = 'a'\nlabels = { site = 'berlin' }",
+        "soak = 'soon'",
+        "[[windows]]\nfrom = '25:00'\nuntil = '26:00'",
+        "[gates]\nlevel = 'x'",
+        "[",
+    ],
 )
 def test_a_plan_file_with_a_fault_names_it(tmp_path: Path, text: str) -> None:
     file = tmp_path / "plan.toml"

@@ -361,3 +361,17 @@ async def test_a_shadow_of_an_ab_test_is_promoted_under_the_variant_that_is_aske
 
     report = await device.update_until(promote)
     assert (report.active.version, report.active.variant) == ("2.0.0", "")
+
+
+async def test_a_device_takes_a_release_that_is_for_its_labels_and_lets_others_have_theirs(fleet: Fleet) -> None:
+    registry = fleet.registry
+    for_berlin = replace(registry.arms["2.0.0"], labels={"site": ("berlin", "paris")})
+    registry.assign(for_berlin, sequence=1, arms=(for_berlin, registry.arms["1.0.0"]))
+    elsewhere = fleet.device(labels={"site": "rome"})
+    elsewhere.boot()
+    report = await elsewhere.update_until(lambda one: one.assignment_sequence == 1 and one.active.release == 1)
+    assert (report.active.version, report.labels) == ("1.0.0", {"site": "rome"})
+    assert elsewhere.source.asked == []
+    moved = fleet.device(labels={"site": "paris"})
+    moved.boot()
+    assert (await moved.update_to("2.0.0")).labels == {"site": "paris"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +11,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from cloud_service.compression.report.document import Report
 from cloud_service.compression.report.files import write_report
+from tests.support.browser import CHROMIUM, OPTIONS, needs_chromium
 
-CHROMIUM = shutil.which("chromium")
-OPTIONS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-           "--disable-component-update", "--disable-sync"]  # fmt: skip
 SHOTS = os.environ.get("REPORT_SHOTS")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = needs_chromium
 HIDDEN_BEYOND_THE_EDGE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
