@@ -1,7 +1,8 @@
 """A model is swapped every few seconds under half and full load, on a device and in the cloud.
 
 `--minutes` says how long each of the four runs takes (the default is short), `--every-s` how often a swap begins,
-`--edge` and `--full` which bundles answer: by default the demo's. Half load is half of what is answered without swaps.
+`--load` which load alone, `--edge` and `--full` which bundles answer: by default the demo's. Half load is half of what
+is answered without swaps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -39,19 +41,40 @@ from tests.support.gateway_parts import question, stub_of
 from tests.support.gateway_process import GatewayProcess, write_cloud_config
 
 EDGE_BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "banking77-edge"
+LOADS = ("half", "full")
 _SWAP_TIMEOUT_S = 60.0
+Ask = Callable[[], Awaitable[object]]
 Swap = Callable[[int], Awaitable[None]]
 
 
-async def measured(
-    ask: Callable[[], Awaitable[object]], swap: Swap, per_s: float | None, seconds: float, every_s: float, pid: int
-) -> Seen:
-    """One run: swap number 0, 1, 2 ... under load until `seconds` are over."""
+@dataclass(frozen=True)
+class Plan:
+    """Which bundles answer, under which loads ("half", "full"), for how long each, and how often a swap begins."""
+
+    edge: Path
+    full: Path
+    loads: Sequence[str]
+    seconds: float
+    every_s: float
+
+
+async def figures_under(plan: Plan, where: str, ask: Ask, swap: Swap, pid: int) -> list[Figure]:
+    """A run under each load in turn."""
+    half_per_s = await capacity_per_s(ask) / 2
+    figures = []
+    for load in plan.loads:
+        seen = await measured(plan, ask, swap, half_per_s if load == "half" else None, pid)
+        figures += figures_of(f"{where}, {load} load", seen)
+    return figures
+
+
+async def measured(plan: Plan, ask: Ask, swap: Swap, per_s: float | None, pid: int) -> Seen:
+    """One run: swap number 0, 1, 2 ... under load until its time is over."""
     seen, process = Seen(), psutil.Process(pid)
     async with Asking(ask, seen, per_s):
-        until_s = time.perf_counter() + seconds
+        until_s = time.perf_counter() + plan.seconds
         for number in itertools.count():
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(plan.every_s)
             began_s = time.perf_counter()
             if began_s >= until_s:
                 break
@@ -61,11 +84,11 @@ async def measured(
     return seen
 
 
-async def on_device(bundle_folder: Path, work: Path, seconds: float, every_s: float) -> list[Figure]:
+async def on_device(plan: Plan, work: Path) -> list[Figure]:
     """The pipeline of an agent, asked in process; a swap is load, prove and switch."""
     folders = [work / "edge-a", work / "edge-b"]
     for number, folder in enumerate(folders):
-        another_version(bundle_folder, f"9.{number}.0", folder)
+        another_version(plan.edge, f"9.{number}.0", folder)
     settings = AgentSettings(device_id="bench", models=(ModelSettings(bundle=folders[1]),))
     clock, texts = SystemClock(), itertools.cycle(questions())
     async with open_pipeline(settings, clock) as pipeline:
@@ -84,23 +107,18 @@ async def on_device(bundle_folder: Path, work: Path, seconds: float, every_s: fl
             await host.prove(candidate)
             await host.switch(candidate)
 
-        half_per_s = await capacity_per_s(ask) / 2
-        figures = []
-        for load, per_s in (("half load", half_per_s), ("full load", None)):
-            seen = await measured(ask, swap, per_s, seconds, every_s, os.getpid())
-            figures += figures_of(f"device, {load}", seen)
+        figures = await figures_under(plan, "device", ask, swap, os.getpid())
         host.close()
     return figures
 
 
-async def in_cloud(bundle_folder: Path, work: Path, seconds: float, every_s: float) -> list[Figure]:
+async def in_cloud(plan: Plan, work: Path) -> list[Figure]:
     """A gateway process, asked over gRPC; a swap is SIGHUP after an exchange on the disk, until the new one answers."""
     folder, config_folder = work / "full", work / "gateway"
     config_folder.mkdir()
-    another_version(bundle_folder, "9.0.0", folder)
+    another_version(plan.full, "9.0.0", folder)
     config = write_cloud_config(config_folder, folder, "watch_bundles_ms = 0", threads=0)
     model, texts, numbers = read_bundle(folder).manifest.model, itertools.cycle(questions()), itertools.count(1)
-    figures = []
     with GatewayProcess(config) as gateway:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
             stub = stub_of(channel)
@@ -112,17 +130,13 @@ async def in_cloud(bundle_folder: Path, work: Path, seconds: float, every_s: flo
 
             async def swap(number: int) -> None:
                 version = f"9.{next(numbers)}.0"
-                await asyncio.to_thread(another_version, bundle_folder, version, folder)
+                await asyncio.to_thread(another_version, plan.full, version, folder)
                 os.kill(gateway.process.pid, signal.SIGHUP)
                 with anyio.fail_after(_SWAP_TIMEOUT_S):
                     while not any(f"{version} answers in place" in line for line in gateway.log[-20:]):  # noqa: ASYNC110
                         await anyio.sleep(0.01)
 
-            half_per_s = await capacity_per_s(ask) / 2
-            for load, per_s in (("half load", half_per_s), ("full load", None)):
-                seen = await measured(ask, swap, per_s, seconds, every_s, gateway.process.pid)
-                figures += figures_of(f"gateway, {load}", seen)
-    return figures
+            return await figures_under(plan, "gateway", ask, swap, gateway.process.pid)
 
 
 def figures_of(where: str, seen: Seen) -> list[Figure]:
@@ -141,11 +155,10 @@ def figures_of(where: str, seen: Seen) -> list[Figure]:
     ]  # fmt: skip
 
 
-async def run(edge: Path, full: Path, minutes: float, every_s: float) -> list[Figure]:
-    """All four runs."""
+async def run(plan: Plan) -> list[Figure]:
+    """All runs."""
     with tempfile.TemporaryDirectory() as work:
-        device = await on_device(edge, Path(work), minutes * 60, every_s)
-        return device + await in_cloud(full, Path(work), minutes * 60, every_s)
+        return await on_device(plan, Path(work)) + await in_cloud(plan, Path(work))
 
 
 def main() -> None:
@@ -155,10 +168,11 @@ def main() -> None:
     parser.add_argument("--every-s", type=float, default=5.0)
     parser.add_argument("--edge", type=Path, default=EDGE_BUNDLE)
     parser.add_argument("--full", type=Path, default=FULL_BUNDLE)
+    parser.add_argument("--load", choices=LOADS)
     asked, rest = parser.parse_known_args()
-    figures: list[Figure] = anyio.run(
-        run, asked.edge, asked.full, asked.minutes, asked.every_s, backend_options={"use_uvloop": True}
-    )
+    loads = (asked.load,) if asked.load else LOADS
+    plan = Plan(asked.edge, asked.full, loads, asked.minutes * 60, asked.every_s)
+    figures: list[Figure] = anyio.run(run, plan, backend_options={"use_uvloop": True})
     sys.argv[1:] = rest
     finish(figures, __doc__ or "")
 

@@ -9,23 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from cloud_service.fleet.buckets import DAY_S, HOUR_S
-from tests.e2e.test_operator_page import CHROMIUM, CHROMIUM_OPTIONS, PATIENCE_MS
+from tests.support.browser import needs_chromium
 from tests.support.fleet_process import CloudRole, write_cloud_toml
 from tests.support.full_store import Extent, fill_store
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +26,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudRole]:
     fill_store(folder / "data" / "fleet.sqlite", int(time.time()), Extent(10_000, 60, HOUR_S, DAY_S))
     with CloudRole(write_cloud_toml(folder, 1), "web") as web:
         yield web
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Asia/Shanghai")
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert not complaints
 
 
 def test_ten_thousand_devices_are_searched_sorted_and_paged(web: CloudRole, page: Page) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,24 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from cloud_service.storage.engine import open_engine
 from cloud_service.storage.risk_reader import RiskReader
 from cloud_service.watch.records import IssuedPolicy
 from shared.gate import Gate, Risk, parse_gate
 from tests.support.agent_process import AgentProcess
+from tests.support.browser import needs_chromium
 from tests.support.fleet_process import ROOT, CloudRole, wait_until, write_cloud_toml
 from tests.support.mosquitto import EXECUTABLE, Mosquitto, free_port
 
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 BUNDLE = ROOT / "deploy" / "demo" / "bundles" / "banking77-edge"
 PASSWORD = "correct horse battery"
-PATIENCE_MS = 20_000
 pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason="mosquitto is not installed"),
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    needs_chromium,
 ]
 
 
@@ -55,15 +52,6 @@ class Stage:
         in_force = self.gate.in_force[Risk.KEPT_ERROR]
         steps = self.gate.certificate(Risk.KEPT_ERROR).steps
         return max(step.alpha for step in steps if step.threshold is not None and step.alpha < in_force)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -104,19 +92,6 @@ def agent_file(folder: Path, broker_port: int) -> Path:
         encoding="utf-8",
     )
     return file
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that may log no error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
-    yield page
-    context.close()
-    assert not complaints
 
 
 def sign_in(page: Page, stage: Stage, name: str) -> None:
