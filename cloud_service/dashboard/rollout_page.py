@@ -33,6 +33,7 @@ from cloud_service.dashboard.wording import duration, percentage_points
 from cloud_service.rollout.desk import RolloutDesk
 from cloud_service.rollout.log_entries import Actor
 from cloud_service.rollout.records import FieldFigures, Rollout
+from cloud_service.storage.rollout_pins import PinReader
 from cloud_service.storage.rollout_reader import RolloutReader
 from cloud_service.storage.rollout_store import RolloutStore
 from shared.errors import RolloutError, StorageError
@@ -68,6 +69,7 @@ class _Page:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._reader = RolloutReader(site.reading)
+        self._pins = PinReader(site.reading)
         self._desk = RolloutDesk(RolloutStore(site.writing), site.clock)
         site.templates.filters["duration"] = duration
         site.templates.filters["percentage_points"] = percentage_points
@@ -146,7 +148,7 @@ class _Page:
         with _readable():
             found = self._reader.rollouts(limit=MOST_ROLLOUTS + 1)
         shares = {model: self._reader.ring_shares(model) for model in self._reader.models()}
-        reading = RolloutsReading(tuple(found), tuple(self._reader.orders()), shares)
+        reading = RolloutsReading(tuple(found), tuple(self._reader.orders()), shares, tuple(self._pins.pins()))
         is_carried_out = self._site.settings.rollout is not None
         return rollouts_view(reading, self._now_s(), is_carried_out=is_carried_out)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cloud_service.dashboard.rollout_order_view import state_words
 from cloud_service.rollout.conditions import condition_words
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.records import Rollout
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.storage.rollout_reader import RingShare
@@ -16,6 +17,7 @@ from shared.update.report import UpdateReport
 MOST_ROLLOUTS = 50
 UNSIGNED_AFTER_S = 30
 _TONES = 5
+_NAMED_PINS = 5
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class RolloutsReading:
     rollouts: tuple[Rollout, ...] = ()
     orders: tuple[RingOrder, ...] = ()
     shares: Mapping[str, Sequence[RingShare]] | None = None
+    pins: tuple[DeviceOrder, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,13 @@ class RolloutRow:
 
 @dataclass(frozen=True)
 class RolloutsView:
-    """All that the page shows. `is_carried_out`: a rollout service is set up where this page's settings come from."""
+    """All that the page shows. `is_carried_out`: a rollout service is set up where this page's settings come from.
+
+    `pinned`: which devices run a release of their own, in words; "" where none does.
+    """
 
     rings: tuple[RingView, ...]
+    pinned: str
     rows: tuple[RolloutRow, ...]
     is_more: bool
     is_unsigned_long: bool
@@ -83,15 +90,31 @@ class RolloutsView:
 
 def rollouts_view(reading: RolloutsReading, now_s: int, *, is_carried_out: bool) -> RolloutsView:
     """All rollouts at `now_s` (seconds since 1970-01-01 UTC)."""
-    waiting = [order for order in reading.orders if order.signed_s is None]
+    waiting_since_s = [order.decided_s for order in reading.orders if order.signed_s is None]
+    waiting_since_s += [pin.decided_s for pin in reading.pins if pin.signed_s is None]
     return RolloutsView(
         rings=tuple(_rings(reading)),
+        pinned=pinned_words(reading.pins),
         rows=tuple(_row(each) for each in reading.rollouts[:MOST_ROLLOUTS]),
         is_more=len(reading.rollouts) > MOST_ROLLOUTS,
-        is_unsigned_long=any(now_s - order.decided_s > UNSIGNED_AFTER_S for order in waiting),
+        is_unsigned_long=any(now_s - since_s > UNSIGNED_AFTER_S for since_s in waiting_since_s),
         is_carried_out=is_carried_out,
         now_s=now_s,
     )
+
+
+def pinned_words(pins: Sequence[DeviceOrder]) -> str:
+    """How many devices take part in no rollout, and the first of them."""
+    if not pins:
+        return ""
+    named = ", ".join(f"{pin.device_id} to {pin.model} {pin.version}" for pin in pins[:_NAMED_PINS])
+    whom = (
+        "1 device is pinned to a release of its own"
+        if len(pins) == 1
+        else (f"{len(pins)} devices are pinned to releases of their own")
+    )
+    more = ", …" if len(pins) > _NAMED_PINS else ""
+    return f"{whom} and in no rollout: {named}{more}"
 
 
 def told_words(assignment: Assignment | None) -> str:

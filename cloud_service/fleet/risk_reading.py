@@ -13,7 +13,10 @@ MOST_NAMED = 50
 
 @dataclass(frozen=True)
 class GateUsers:
-    """How many devices of a ring say the same of their gate for a model. `is_present`: online, and heard of late."""
+    """How many devices of a ring say the same of their gate for a model. `is_present`: online, and heard of late.
+
+    `report` is without the words of a refusal.
+    """
 
     ring: str
     is_present: bool

@@ -26,6 +26,7 @@ def add_rollout_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     abort = _add(rollout, "abort", "end it; the rings that it reached go back", "act", "abort")
     _add_rollout(abort)
     abort.add_argument("--keep", action="store_true", help="leave these rings with what they were told")
+    _add_pins(rollout)
 
 
 def _add_start(rollout: Commands[argparse.ArgumentParser]) -> None:
@@ -53,6 +54,22 @@ def _add_start(rollout: Commands[argparse.ArgumentParser]) -> None:
     start.add_argument("--dry-run", action="store_true", help="show the plan and change nothing")
 
 
+def _add_pins(rollout: Commands[argparse.ArgumentParser]) -> None:
+    module = "cloud_service.rollout.pin_commands"
+    text = "let one device run a release of its own, whatever its ring is told"
+    pin = _add(rollout, "pin", text, "pin_device", module=module)
+    pin.add_argument("device", metavar="DEVICE")
+    pin.add_argument("release", metavar="MODEL@VERSION")
+    pin.add_argument("--gate", metavar="DIGEST", help="another gate than the newest of the release")
+    pin.add_argument("--without-trial", action="store_true", help="commit as soon as the golden set is answered well")
+    unpin = _add(rollout, "unpin", "let a device follow its ring again", "unpin_device", module=module)
+    unpin.add_argument("device", metavar="DEVICE")
+    unpin.add_argument("model", metavar="MODEL")
+    for parser in (pin, unpin):
+        parser.add_argument("--reason", default="", help="why; is kept in the log of actions")
+    _add(rollout, "pins", "the devices that run a release of their own", "show_pins", module=module)
+
+
 def _add_rollback(rollout: Commands[argparse.ArgumentParser]) -> None:
     text = "send every ring that it reached back to what it ran before"
     rollback = _add(rollout, "rollback", text, "roll_back")
@@ -67,8 +84,13 @@ def _add_rollout(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(
-    commands: Commands[argparse.ArgumentParser], name: str, text: str, function: str, *told: str
+    commands: Commands[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    function: str,
+    *told: str,
+    module: str = "cloud_service.rollout.commands",
 ) -> argparse.ArgumentParser:
-    parser = add_command("cloud_service.rollout.commands", commands, name, text, function, *told)
+    parser = add_command(module, commands, name, text, function, *told)
     parser.add_argument("--json", action="store_true", help="as JSON")
     return parser

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from cloud_service.access.host import host_entry
 from cloud_service.config import CloudSettings, load_cloud_settings
 from cloud_service.registry.catalogue import ListedRelease, listed_releases
 from cloud_service.registry.exceptions import allow
 from cloud_service.registry.repository import open_repository
+from cloud_service.rollout.command_parts import host_actor, reading, say, say_if_not_carried_out, writing
 from cloud_service.rollout.conditions import parse_condition
 from cloud_service.rollout.desk import Order, RolloutDesk
 from cloud_service.rollout.going_back import floor_of, make_way_back
-from cloud_service.rollout.log_entries import Actor
 from cloud_service.rollout.plan import Comparison, Plan
 from cloud_service.rollout.plan_file import read_plan_file
 from cloud_service.rollout.planning import Wish, make_plan
 from cloud_service.rollout.records import Rollout, RolloutState
 from cloud_service.rollout.ring_order import RingOrder
-from cloud_service.rollout.words import failure_line, plan_lines, rollout_fields, rollout_lines
-from cloud_service.storage.engine import open_engine
+from cloud_service.rollout.words import failure_line, pinned_lines, plan_lines, rollout_fields, rollout_lines
+from cloud_service.storage.rollout_pins import PinReader
 from cloud_service.storage.rollout_reader import RolloutReader
 from cloud_service.storage.rollout_store import RolloutStore
-from cloud_service.storage.schema import migrate
-from cloud_service.storage.transactions import open_durable_engine
 from shared.clock import SystemClock
 from shared.errors import RolloutError
 from shared.types import checked_identifier
@@ -50,10 +46,9 @@ def start_rollout(options: argparse.Namespace) -> int:
         _show_plan(plan, as_json=options.json)
         return 0
     with _desk(settings) as desk:
-        rollout = desk.start(plan, _actor())
+        rollout = desk.start(plan, host_actor())
     _show([rollout], as_json=options.json)
-    if settings.rollout is None:
-        sys.stderr.write("cloud-service: cloud.toml has no section [rollout]: nothing carries rollouts out yet\n")
+    say_if_not_carried_out(settings)
     return 0
 
 
@@ -64,7 +59,7 @@ def act(name: str, options: argparse.Namespace) -> int:
     with _reader(settings) as reader:
         rollout_id = options.rollout or _the_one_meant(reader, order)
     with _desk(settings) as desk:
-        _show([desk.give(order, rollout_id, _actor())], as_json=options.json)
+        _show([desk.give(order, rollout_id, host_actor())], as_json=options.json)
     return 0
 
 
@@ -84,8 +79,8 @@ def roll_back(options: argparse.Namespace) -> int:
     plan = make_way_back(model, options.to, _allowed(settings, model, options, orders), orders)
     with _desk(settings) as desk:
         for each in under_way:
-            desk.give(Order.ABORT_KEEP, each.id, _actor())
-        rollout = desk.start(plan, _actor(), everywhere=True)
+            desk.give(Order.ABORT_KEEP, each.id, host_actor())
+        rollout = desk.start(plan, host_actor(), everywhere=True)
     _show([rollout], as_json=options.json)
     return 0
 
@@ -107,18 +102,20 @@ def _allowed(
 
 def show_status(options: argparse.Namespace) -> int:
     """Show rollouts, newest first, or one with the reasons of its failures; 1 where that one did not end well."""
-    with _reader(load_cloud_settings(options.config)) as reader:
+    with reading(load_cloud_settings(options.config)) as engine:
+        reader, pins = RolloutReader(engine), PinReader(engine)
         if options.rollout is None:
             _show(reader.rollouts(limit=max(1, options.limit)), as_json=options.json)
+            say([] if options.json else pinned_lines(pins.pins()))
             return 0
         rollout = reader.rollout(options.rollout)
         if rollout is None:
             raise RolloutError(f"there is no rollout {options.rollout}")
-        failures = reader.failures(rollout.id)
+        failures, pinned = reader.failures(rollout.id), pins.pins(model=rollout.plan.model)
     if options.json:
-        _say([json.dumps(rollout_fields(rollout, failures), ensure_ascii=False)])
+        say([json.dumps(rollout_fields(rollout, failures), ensure_ascii=False)])
     else:
-        _say([*rollout_lines(rollout), *(failure_line(failure) for failure in failures)])
+        say([*rollout_lines(rollout), *(failure_line(failure) for failure in failures), *pinned_lines(pinned)])
     return DID_NOT_END_WELL if rollout.state in _BAD_ENDS else 0
 
 
@@ -196,39 +193,22 @@ def _the_one_meant(reader: RolloutReader, order: Order) -> str:
     return found[0]
 
 
-def _actor() -> Actor:
-    entry = host_entry("", "")
-    return Actor(entry.actor, entry.role)
-
-
 @contextmanager
 def _desk(settings: CloudSettings) -> Iterator[RolloutDesk]:
-    """The store is set up where it is not yet, so that a rollout can be planned before anything runs."""
-    engine = open_durable_engine(settings.storage_url())
-    try:
-        migrate(engine)
+    with writing(settings) as engine:
         yield RolloutDesk(RolloutStore(engine), SystemClock())
-    finally:
-        engine.dispose()
 
 
 @contextmanager
 def _reader(settings: CloudSettings) -> Iterator[RolloutReader]:
-    engine = open_engine(settings.storage_url(), writes=False)
-    try:
+    with reading(settings) as engine:
         yield RolloutReader(engine)
-    finally:
-        engine.dispose()
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
-    _say([json.dumps(asdict(plan), ensure_ascii=False)] if as_json else plan_lines(plan))
+    say([json.dumps(asdict(plan), ensure_ascii=False)] if as_json else plan_lines(plan))
 
 
 def _show(rollouts: Iterable[Rollout], *, as_json: bool) -> None:
     for rollout in rollouts:
-        _say([json.dumps(rollout_fields(rollout), ensure_ascii=False)] if as_json else rollout_lines(rollout))
-
-
-def _say(lines: Iterable[str]) -> None:
-    sys.stdout.writelines(line + "\n" for line in lines)
+        say([json.dumps(rollout_fields(rollout), ensure_ascii=False)] if as_json else rollout_lines(rollout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from cloud_service.rollout.inbox import Heard, Key, newer_of
 from cloud_service.rollout.log_entries import SERVICE, EntryMaker
 from cloud_service.rollout.ports import FieldSource
 from cloud_service.rollout.records import FieldFigures, Rollout, Seen, Step
+from cloud_service.storage.rollout_pins import PinStore
 from cloud_service.storage.rollout_store import RolloutStore
 from shared.clock import Clock
 from shared.errors import RolloutError
@@ -26,8 +27,9 @@ _JUMP_S = 60.0
 class Conductor:
     """Holds the newest report of each device and model; all else is in the store."""
 
-    def __init__(self, store: RolloutStore, field: FieldSource, clock: Clock) -> None:
+    def __init__(self, store: RolloutStore, pins: PinStore, field: FieldSource, clock: Clock) -> None:
         self._store = store
+        self._pins = pins
         self._field = field
         self._clock = clock
         self._reports: dict[Key, Heard] | None = None
@@ -60,7 +62,8 @@ class Conductor:
         for rollout in self._store.active():
             try:
                 field = self._field_of(rollout, now_s)
-                rule = partial(_step, reports, Seen((), field, heard_for_s, has_jumped), now_s)
+                pinned = self._pins.pinned(rollout.plan.model)
+                rule = partial(_step, reports, pinned, Seen((), field, heard_for_s, has_jumped), now_s)
                 if rule(rollout).rollout != rollout:
                     steps.append(self._store.change(rollout.id, rule, entries))
             except RolloutError as error:
@@ -94,5 +97,5 @@ class Conductor:
         return self._reports
 
 
-def _step(reports: Sequence[UpdateReport], seen: Seen, now_s: int, rollout: Rollout) -> Step:
-    return advance(rollout, replace(seen, figures=stage_figures(rollout, reports)), now_s)
+def _step(reports: Sequence[UpdateReport], pinned: Collection[str], seen: Seen, now_s: int, rollout: Rollout) -> Step:
+    return advance(rollout, replace(seen, figures=stage_figures(rollout, reports, pinned)), now_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cloud_service.rollout.plan import Plan, Release, Stage
@@ -25,14 +25,21 @@ class _Count:
     disagreed: int = 0
 
 
-def stage_figures(rollout: Rollout, reports: Iterable[UpdateReport]) -> tuple[StageFigures, ...]:
-    """Each stage's devices, in the plan's order. `reports`: the newest of each device, of any model."""
+def stage_figures(
+    rollout: Rollout, reports: Iterable[UpdateReport], pinned: Collection[str] = frozenset()
+) -> tuple[StageFigures, ...]:
+    """Each stage's devices, in the plan's order. `reports`: the newest of each device, of any model.
+
+    Devices of these names are `pinned` to a release of their own: they are in no stage.
+    """
     plan, counts = rollout.plan, [_Count() for _ in rollout.plan.stages]
     by_ring: dict[str, list[tuple[Stage, _Count]]] = {}
     for stage, count in zip(plan.stages, counts, strict=True):
         by_ring.setdefault(stage.ring, []).append((stage, count))
     for report in reports:
-        if report.model != plan.model or (plan.hardware and report.hardware not in plan.hardware):
+        if report.model != plan.model or report.device_id in pinned:
+            continue
+        if plan.hardware and report.hardware not in plan.hardware:
             continue
         place = device_share(rollout.id, report.device_id)
         for stage, count in by_ring.get(report.ring, ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloud_service.access.action_log import Entry, detail_json
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.records import Decision, Rollout
 
 
@@ -17,6 +18,13 @@ class Actor:
 
 
 SERVICE = Actor("rollout", "service")
+
+
+def pin_entry(actor: Actor, at_unix_ms: int, action: str, order: DeviceOrder, reason: str) -> Entry:
+    """The entry for `pin` or `unpin`, with the version that the device is pinned to, or was."""
+    detail = {"version": order.version, "reason": reason}
+    subject = f"{order.model}/{order.device_id}"
+    return Entry(at_unix_ms, actor.name, actor.role, f"rollout.{action}", subject, detail_json(detail))
 
 
 @dataclass(frozen=True)

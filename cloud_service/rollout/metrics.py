@@ -54,4 +54,4 @@ def _of_store(counts: RolloutCounts) -> Iterator[Metric]:
     for (model, phase), count in counts.devices.items():
         devices.add_metric([model, phase], count)
     yield devices
-    yield GaugeMetricFamily("tandem_rollout_orders_unsigned", "Rings' orders not signed yet", counts.unsigned_orders)
+    yield GaugeMetricFamily("tandem_rollout_orders_unsigned", "Orders not signed yet", counts.unsigned_orders)

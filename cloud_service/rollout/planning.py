@@ -139,6 +139,16 @@ def _listed(releases: Sequence[ListedRelease], version: str) -> ListedRelease:
     raise RolloutError(f"release {version} is not published; published are {known}")
 
 
+def checked_release(releases: Sequence[ListedRelease], version: str, gate: str | None) -> tuple[ListedRelease, Release]:
+    """The listed release of this version, with its newest gate or the one whose digest begins like `gate`.
+
+    Raises:
+        RolloutError: the release or gate is not listed, or `gate` fits several.
+    """
+    listed = _listed(releases, version)
+    return listed, _release(listed, gate)
+
+
 def _release(listed: ListedRelease, gate: str | None) -> Release:
     fitting = [digest for digest in listed.gates if gate is None or digest.startswith(gate)]
     if gate is not None and len(fitting) != 1:

@@ -2,16 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from cloud_service.rollout.plan import Release
 from cloud_service.rollout.records import FieldFigures
 from shared.update.assignment import Assignment
 
 
+class OrderToSign(Protocol):
+    """What a ring or a device is to be told; see `RingOrder` and `DeviceOrder`."""
+
+    @property
+    def model(self) -> str:
+        """The model it is about."""
+        ...
+
+    @property
+    def rollout_id(self) -> str:
+        """Whose decision it is."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """Grows with each decision for this target."""
+        ...
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """What is to be signed; None where nothing is said any more."""
+        ...
+
+    @property
+    def signed_s(self) -> int | None:
+        """When it was signed, in seconds since 1970-01-01 UTC; None while it waits."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """The director's target for it."""
+        ...
+
+    @property
+    def topic(self) -> str:
+        """Where the hint is published."""
+        ...
+
+    @property
+    def whom(self) -> str:
+        """Who is told, in words."""
+        ...
+
+    @property
+    def keeps_a_hint(self) -> bool:
+        """Whether the broker keeps the hint for those who come later; else it is told to keep none."""
+        ...
+
+
+OrderT = TypeVar("OrderT", bound=OrderToSign)
+
+
+class OrderBook(Protocol[OrderT]):
+    """Where orders wait; see `RolloutStore` and `PinStore`. Blocking. All raise StorageError."""
+
+    def orders(self, *, unsigned: bool = False) -> Sequence[OrderT]:
+        """The newest for each target; `unsigned`: those alone that wait."""
+        ...
+
+    def mark_signed(self, order: OrderT, now_s: int) -> None:
+        """The director has signed this very order; a newer one still waits."""
+        ...
+
+    def renumber(self, order: OrderT, sequence: int) -> OrderT | None:
+        """Give this very order another sequence; None where a newer one waits."""
+        ...
+
+
 class Director(Protocol):
-    """Signs what rings are to run; see `cloud_service.registry.director.Director`. Blocking."""
+    """Signs what rings and devices are to run; see `cloud_service.registry.director.Director`. Blocking."""
 
     def assign_many(self, assignments: Mapping[str, Assignment]) -> None:
         """Let these targets say this; signed when it returns.

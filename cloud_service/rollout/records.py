@@ -155,7 +155,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class RolloutCounts:
-    """Of this moment: rollouts by model and state, devices by model and phase, rings' orders that are not signed."""
+    """Of this moment: rollouts by model and state, devices by model and phase, orders that are not signed."""
 
     rollouts: Mapping[tuple[str, RolloutState], int]
     devices: Mapping[tuple[str, str], int]

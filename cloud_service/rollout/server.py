@@ -19,6 +19,7 @@ from cloud_service.rollout.messenger import Messenger
 from cloud_service.rollout.metrics import RolloutCollector
 from cloud_service.rollout.service import RolloutService
 from cloud_service.storage.engine import open_engine
+from cloud_service.storage.rollout_pins import PinStore
 from cloud_service.storage.rollout_reader import RolloutReader
 from cloud_service.storage.rollout_store import RolloutStore
 from cloud_service.storage.transactions import open_durable_engine
@@ -42,16 +43,21 @@ class RolloutProcess:
         """
         rollout = settings.rollout or RolloutSettings()
         url = settings.storage_url()
-        self._store = RolloutStore(open_durable_engine(url))
+        self._engine = open_durable_engine(url)
+        self._store = RolloutStore(self._engine)
         self._reading = open_engine(url, writes=False)
         reader = RolloutReader(self._reading)
         repository = open_repository(settings, clock)
         self._resigner = Resigner(repository)
-        messenger = Messenger(self._store, Director(repository), self._publish, clock)
+        director, pins = Director(repository), PinStore(self._engine)
         self.service = RolloutService(
             self._store,
-            Conductor(self._store, reader, clock),
-            messenger,
+            pins,
+            Conductor(self._store, pins, reader, clock),
+            (
+                Messenger(self._store, director, self._publish, clock),
+                Messenger(pins, director, self._publish, clock),
+            ),
             clock,
             interval_s=rollout.interval_ms / 1e3,
             kept_days=rollout.kept_days,
@@ -62,7 +68,7 @@ class RolloutProcess:
             rollout.client_id,
             clock,
             subscriptions=(ALL_REPORTED,),
-            on_connect=messenger.hears_of_connection,
+            on_connect=self.service.hears_of_connection,
             on_message=self.service.take,
         )
 

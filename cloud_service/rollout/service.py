@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -11,8 +11,11 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from cloud_service.rollout.conductor import Conductor
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.inbox import InboxStatistics, ReportInbox
 from cloud_service.rollout.messenger import Messenger
+from cloud_service.rollout.ring_order import RingOrder
+from cloud_service.storage.rollout_pins import PinStore
 from cloud_service.storage.rollout_store import RolloutStore
 from shared.clock import Clock
 from shared.errors import StorageError
@@ -25,13 +28,14 @@ _Result = TypeVar("_Result")
 
 
 class RolloutService:
-    """`take` is for the link's `on_message`."""
+    """`take` is for the link's `on_message`, `hears_of_connection` for its `on_connect`."""
 
     def __init__(
         self,
         store: RolloutStore,
+        pins: PinStore,
         conductor: Conductor,
-        messenger: Messenger,
+        messengers: Sequence[Messenger[RingOrder] | Messenger[DeviceOrder]],
         clock: Clock,
         *,
         interval_s: float,
@@ -41,8 +45,9 @@ class RolloutService:
     ) -> None:
         """`link`: how the link stands, through which reports come; `kept_days`: see `RolloutSettings`."""
         self._store = store
+        self._pins = pins
         self._conductor = conductor
-        self._messenger = messenger
+        self._messengers = messengers
         self._clock = clock
         self._interval_s = interval_s
         self._kept_s = kept_days * 86_400
@@ -61,6 +66,11 @@ class RolloutService:
             await self._drained.wait()
         self._inbox.take_in(message, int(self._clock.unix_s()))
 
+    async def hears_of_connection(self) -> None:
+        """For the link's `on_connect`: a broker that has lost its store is told everything anew."""
+        for messenger in self._messengers:
+            await messenger.hears_of_connection()
+
     async def run(self) -> None:
         """One turn at every interval, until cancelled."""
         while True:
@@ -76,7 +86,8 @@ class RolloutService:
             for step in await self._in_thread(partial(self._conductor.advance, self._heard_for_s())):
                 for decision in step.decisions:
                     _log.info("rollout %s: %s", step.rollout.id, decision.reason)
-            await self._messenger.deliver()
+            for messenger in self._messengers:
+                await messenger.deliver()
             await self._prune()
         except StorageError as error:
             self._complain(f"rollouts wait: {error}")
@@ -104,6 +115,7 @@ class RolloutService:
             self._pruned_at_s = now_s
             kept_since_s = int(self._clock.unix_s() - self._kept_s)
             await self._in_thread(partial(self._store.prune, kept_since_s))
+            await self._in_thread(partial(self._pins.prune, kept_since_s))
 
     def _heard_for_s(self) -> float:
         """Since when this connection stands; what devices said before it comes again, as it is retained."""

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 
 from cloud_service.rollout.conditions import condition_words
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.durations import duration_words
 from cloud_service.rollout.plan import Plan, Stage
 from cloud_service.rollout.records import DeviceFailure, Rollout
+from shared.update.report import UpdateReport
 
 
 def rollout_lines(rollout: Rollout) -> Iterator[str]:
@@ -44,6 +46,57 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 def failure_line(failure: DeviceFailure) -> str:
     """One device's reason."""
     return f"  {failure.device_id} (ring {failure.ring}): {failure.error or failure.kind.value}"
+
+
+def pinned_lines(pins: Sequence[DeviceOrder]) -> Iterator[str]:
+    """How many devices no rollout counts; none where all take part."""
+    if pins:
+        whom = (
+            "1 device is pinned to a release of its own"
+            if len(pins) == 1
+            else (f"{len(pins)} devices are pinned to releases of their own")
+        )
+        yield f"{whom} and in no rollout: see `rollout pins`"
+
+
+def pin_lines(pin: DeviceOrder, report: UpdateReport | None) -> Iterator[str]:
+    """What a device is pinned to, why, and how far it has come by its newest word."""
+    moment = datetime.fromtimestamp(pin.decided_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    reason = f": {pin.reason}" if pin.reason else ""
+    yield f"{pin.device_id}  {pin.model} {pin.version}  since {moment} by {pin.decided_by}{reason}"
+    yield f"  {_pin_progress(pin, report)}"
+
+
+def pin_fields(pin: DeviceOrder, report: UpdateReport | None) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "device_id": pin.device_id,
+        "model": pin.model,
+        "version": pin.version,
+        "id": pin.rollout_id,
+        "sequence": pin.sequence,
+        "assignment": asdict(pin.assignment) if pin.assignment else None,
+        "since_s": pin.decided_s,
+        "by": pin.decided_by,
+        "reason": pin.reason,
+        "signed_s": pin.signed_s,
+        "runs": report.active.version if report else None,
+        "phase": report.phase.value if report else None,
+        "obeys": report is not None and report.rollout == pin.rollout_id,
+        "error": report.error if report and report.rollout == pin.rollout_id else "",
+    }
+
+
+def _pin_progress(pin: DeviceOrder, report: UpdateReport | None) -> str:
+    if pin.signed_s is None:
+        return "waits for the director's signature"
+    if report is None:
+        return "has not been heard of yet"
+    runs = f"runs {report.active.version}"
+    if report.rollout != pin.rollout_id:
+        return f"{runs}, and has not looked yet"
+    error = f": {report.error}" if report.error else ""
+    return f"{runs}, {report.phase.value.replace('_', ' ')}{error}"
 
 
 def stage_words(stage: Stage) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Subquery, Table, and_, func, or_, select, tuple_
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from cloud_service.cases.comparison import FROM_DEVICE, Comparison, LabelledAnswer, priority_word
 from cloud_service.cases.grouping import Case, CaseFilter, CaseKind, PairCount
@@ -22,6 +23,18 @@ from shared.types import Priority, Reason
 
 _KEYS_AT_ONCE = 400
 _COMPARISON_COLUMNS = [comparisons.c[each.name] for each in fields(Comparison)]
+_CASE_COLUMNS = ("id", "at_s", "device_id", "request_id", "model", "edge_version", "kept", "edge_label", "edge_score",
+                 "right_label", "priority", "reason")  # fmt: skip
+_MATCHED_COLUMNS = (
+    "at_s",
+    "device_id",
+    "edge_version",
+    "edge_label",
+    "edge_score",
+    "right_label",
+    "priority",
+    "reason",
+)
 _LABEL_COLUMNS = [true_labels.c[each.name] for each in fields(LabelledAnswer)]
 
 
@@ -128,14 +141,14 @@ class CaseReader:
             NotReady: the store is not set up.
             StorageError: the store cannot be read.
         """
-        newest = _newest(asked, most).subquery()
+        newest = _newest(asked, most, _MATCHED_COLUMNS).subquery()
         cells = newest.c
         pair = cells.edge_label, cells.right_label
         counted = select(*pair, func.count(), func.avg(cells.edge_score), func.max(cells.at_s)).group_by(*pair)
         with self._look() as connection:
             rows = connection.execute(counted.where(*_matching(newest, asked)))
             counts = tuple(PairCount(*row) for row in rows)
-            looked_at = connection.scalar(select(func.count()).select_from(newest))
+            looked_at = connection.scalar(_how_many(asked, most))
         return PairReading(counts, int(looked_at or 0))
 
     def cases(self, asked: CaseFilter, most: int, most_cases: int, *, with_text: bool) -> list[Case]:
@@ -145,7 +158,7 @@ class CaseReader:
             NotReady: the store is not set up.
             StorageError: the store cannot be read.
         """
-        newest = _newest(asked, most, with_text=with_text).subquery()
+        newest = _newest(asked, most, _CASE_COLUMNS, with_text=with_text).subquery()
         columns = [newest.c[each.name] for each in fields(Case) if each.name in newest.c]
         query = select(*columns).where(*_matching(newest, asked)).order_by(newest.c.at_s.desc(), newest.c.id.desc())
         with self._look() as connection:
@@ -158,7 +171,7 @@ class CaseReader:
             NotReady: the store is not set up.
             StorageError: the store cannot be read.
         """
-        newest = _newest(replace(asked, model=""), most).subquery()
+        newest = _newest(replace(asked, model=""), most, ("model", "edge_version")).subquery()
         with self._look() as connection:
             pairs = connection.execute(select(newest.c.model, newest.c.edge_version).distinct()).all()
             rings = connection.scalars(select(devices.c.ring).distinct().order_by(devices.c.ring)).all()
@@ -207,25 +220,46 @@ def _counted(question: FieldQuestion) -> Select[tuple[str, str, int]]:
     )
 
 
-def _newest(asked: CaseFilter, most: int, *, with_text: bool = False) -> Select[Any]:
-    """The newest of the model and time, by an index: what is asked for beside is looked for among these alone."""
+def _newest(asked: CaseFilter, most: int, names: Collection[str], *, with_text: bool = False) -> Select[Any]:
+    """The newest of the model and time, by an index: what is asked for beside is looked for among these alone.
+
+    Told are the columns `names`, as far as there are such.
+    """
     by_label = asked.kind is CaseKind.TRUE_LABELS
-    columns = true_labels.c if by_label else comparisons.c
-    time, right = (columns.received_s, columns.true_label) if by_label else (columns.at_s, columns.full_label)
-    told = select(
-        columns.id, time.label("at_s"), columns.device_id, columns.request_id, columns.model, columns.edge_version,
-        columns.kept, columns.edge_label, columns.edge_score, right.label("right_label"),
-        *(() if by_label else (columns.priority, columns.reason)),
-    )  # fmt: skip
+    columns, time = _columns_of(asked)
+    right = columns.true_label if by_label else columns.full_label
+    named = {
+        **{each.name: each for each in columns},
+        "at_s": time.label("at_s"),
+        "right_label": right.label("right_label"),
+    }
+    told = select(*(named[name] for name in names if name in named))
     if with_text:
         told = told.add_columns(comparisons.c.text)
     if with_text and by_label:
         key = ("device_id", "request_id", "model")
         same = and_(*(comparisons.c[name] == columns[name] for name in key))
         told = told.outerjoin_from(true_labels, comparisons, same)
-    conditions = [time >= asked.since_s, time < asked.until_s]
-    conditions += [columns.model == asked.model] if asked.model else []
-    return told.where(*conditions).order_by(time.desc(), columns.id.desc()).limit(most)
+    return told.where(*_in_time(asked)).order_by(time.desc(), columns.id.desc()).limit(most)
+
+
+def _how_many(asked: CaseFilter, most: int) -> Select[Any]:
+    """How many these are; which ones does not matter, so an index tells without a look at any row."""
+    columns, _ = _columns_of(asked)
+    found = select(columns.id).where(*_in_time(asked)).limit(most).subquery()
+    return select(func.count()).select_from(found)
+
+
+def _columns_of(asked: CaseFilter) -> tuple[ReadOnlyColumnCollection[str, Any], ColumnElement[int]]:
+    """The table's columns, and the one of its time."""
+    if asked.kind is CaseKind.TRUE_LABELS:
+        return true_labels.c, true_labels.c.received_s
+    return comparisons.c, comparisons.c.at_s
+
+
+def _in_time(asked: CaseFilter) -> list[ColumnElement[bool]]:
+    columns, time = _columns_of(asked)
+    return [time >= asked.since_s, time < asked.until_s, *([columns.model == asked.model] if asked.model else [])]
 
 
 def _matching(newest: Subquery, asked: CaseFilter) -> list[ColumnElement[bool]]:

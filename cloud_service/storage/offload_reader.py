@@ -6,31 +6,37 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, String, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, String, cast, func, select
 
 from cloud_service.dashboard.offload_address import Dimension, Filter
 from cloud_service.dashboard.offload_question import Choices, OffloadQuestion, OffloadReading, Slice
 from cloud_service.dashboard.offload_statistics import Share
 from cloud_service.dashboard.ranges import Axis
-from cloud_service.fleet.buckets import ALL_TIME_S, DAY_S, HOUR_S, WHOLE_FLEET
+from cloud_service.fleet.buckets import ALL_TIME_S, WHOLE_FLEET
 from cloud_service.fleet.tally import AUDIT_COLUMNS, COUNTER_NAMES, NOTHING
 from cloud_service.storage import tables
-from cloud_service.storage.offload_sums import DimensionSums, LabelSums, ReasonSums, Sums, slices_of, together
+from cloud_service.storage.counts_query import within
+from cloud_service.storage.device_ranking import DeviceRanking
+from cloud_service.storage.label_sums import NO_LABELS, LabelSums, label_sums
+from cloud_service.storage.offload_sums import DimensionSums, reasons_reading, slices_of, together
 from cloud_service.storage.read_only_store import ReadOnlyStore
-from cloud_service.storage.settled_slices import SettledSlices, settled_part
+from cloud_service.storage.settled_slices import Remembered, SettledSlices, settled_part
 
-_HOURS_RANKED_S = 6 * HOUR_S
-_DAYS_RANKED_S = 7 * DAY_S
+_MOST_LABEL_BYTES = 32_000_000
 _COLUMNS = tables.counts.c
 
 
 class OffloadReader:
-    """Reads only, from any process."""
+    """Reads only, from any process. What is settled it reads once and remembers, the rest it reads each time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._store = ReadOnlyStore(engine)
-        self._settled = SettledSlices()
+        self._slices = SettledSlices()
+        self._ranking = DeviceRanking()
+        self._labels: Remembered[tuple[Axis, Filter], LabelSums] = Remembered(
+            _MOST_LABEL_BYTES, lambda each: each.size_bytes
+        )
 
     def read(self, question: OffloadQuestion) -> OffloadReading | None:
         """One consistent look; None while the fleet service has not set up the store.
@@ -43,61 +49,73 @@ class OffloadReader:
                 return None
             choices = _choices(connection)
             if question.by is Dimension.DEVICE:
-                return _devices(connection, question, choices, self._settled)
-            if question.by in (Dimension.REASON, Dimension.LABEL):
-                return _parts(connection, question, choices)
+                return self._by_device(connection, question, choices)
+            if question.by is Dimension.LABEL:
+                return self._by_label(connection, question, choices)
+            if question.by is Dimension.REASON:
+                rows = connection.execute(_told(question, _COLUMNS.received, _COLUMNS.reasons))
+                return reasons_reading(rows, question, choices)
             rows = connection.execute(_counted(question, _value_of(question.by), [WHOLE_FLEET]))
             return DimensionSums(slices_of(rows)).reading(question, choices)
 
+    def _by_device(self, connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+        """Chosen by a few coarse buckets; their figures are those of the stretch itself."""
+        written_s = _written_s(connection)
+        ranking = self._ranking.read(connection, question.axis, question.filter, question.top, written_s)
+        chosen = list(dict.fromkeys([*question.named, *ranking.best]))
+        found = self._slices_of(connection, question, [WHOLE_FLEET, *chosen], written_s)
+        slices = {each.value: each for each in found}
+        whole = slices.pop(WHOLE_FLEET, Slice(WHOLE_FLEET, Share(0, 0), tally=NOTHING))
+        sums = DimensionSums(list(slices.values()), whole)
+        return sums.reading(question, choices, known=ranking.known, ranked=ranking.axis)
 
-def _devices(
-    connection: Connection, question: OffloadQuestion, choices: Choices, settled: SettledSlices
-) -> OffloadReading:
-    """Chosen by a few coarse buckets, so that the cost is bounded; their figures are those of the stretch itself."""
-    ranked = _ranking_axis(question.axis)
-    best = connection.execute(_ranking(ranked, question.filter).limit(max(1, question.top))).all()
-    known = best[0].known if best else 0
-    chosen = list(dict.fromkeys([*question.named, *(row.device_id for row in best[: question.top])]))
-    slices = {each.value: each for each in _slices(connection, question, [WHOLE_FLEET, *chosen], settled)}
-    whole = slices.pop(WHOLE_FLEET, Slice(WHOLE_FLEET, Share(0, 0), tally=NOTHING))
-    return DimensionSums(list(slices.values()), whole).reading(question, choices, known=known, ranked=ranked)
+    def _slices_of(
+        self, connection: Connection, question: OffloadQuestion, owners: Sequence[str], written_s: int
+    ) -> list[Slice]:
+        """Of those of `owners` that have any counts."""
+        past = settled_part(question.axis, written_s)
+        found = self._slices.known(past, question.filter, owners)
+        missing = [owner for owner in owners if owner not in found]
+        if past.span_s and missing:
+            before = _by_owner(connection, replace(question, axis=past), missing)
+            found.update(before)
+            self._slices.keep(past, question.filter, list(before.values()))
+        axis = replace(question.axis, since_s=past.until_s)
+        now = _by_owner(connection, replace(question, axis=axis), owners) if axis.span_s else {}
+        return [
+            together(owner, [part[owner] for part in (found, now) if owner in part])
+            for owner in owners
+            if owner in found or owner in now
+        ]
+
+    def _by_label(self, connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+        past = settled_part(question.axis, _written_s(connection))
+        key = past, question.filter
+        before = self._labels.get(key) if past.span_s else NO_LABELS
+        if before is None:
+            before = _labels(connection, replace(question, axis=past))
+            self._labels.put(key, before)
+        axis = replace(question.axis, since_s=past.until_s)
+        now = _labels(connection, replace(question, axis=axis)) if axis.span_s else NO_LABELS
+        return (before + now).reading(question, choices)
 
 
-def _slices(
-    connection: Connection, question: OffloadQuestion, owners: Sequence[str], settled: SettledSlices
-) -> list[Slice]:
-    """Of those of `owners` that have any counts: what is settled is read once and kept, the rest is read now."""
-    written_s = connection.execute(select(tables.fleet_status.c.written_s)).scalar() or 0
-    past = settled_part(question.axis, written_s)
-    found = settled.known(past, question.filter, owners)
-    missing = [owner for owner in owners if owner not in found]
-    if past.span_s and missing:
-        before = _by_owner(connection, replace(question, axis=past), missing)
-        found.update(before)
-        settled.keep(past, question.filter, list(before.values()))
-    axis = replace(question.axis, since_s=past.until_s)
-    now = _by_owner(connection, replace(question, axis=axis), owners) if axis.span_s else {}
-    return [
-        together(owner, [part[owner] for part in (found, now) if owner in part])
-        for owner in owners
-        if owner in found or owner in now
-    ]
+def _written_s(connection: Connection) -> int:
+    return connection.execute(select(tables.fleet_status.c.written_s)).scalar() or 0
+
+
+def _labels(connection: Connection, question: OffloadQuestion) -> LabelSums:
+    return label_sums(connection.execute(_told(question, _COLUMNS.labels)))
+
+
+def _told(question: OffloadQuestion, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Of the whole fleet, each bucket's begin and `columns`."""
+    return select(_COLUMNS.starts_s, *columns).where(*within(question.axis, question.filter, [WHOLE_FLEET]))
 
 
 def _by_owner(connection: Connection, question: OffloadQuestion, owners: Sequence[str]) -> dict[str, Slice]:
     rows = connection.execute(_counted(question, _COLUMNS.device_id, owners))
     return {each.value: each for each in slices_of(rows)}
-
-
-def _parts(connection: Connection, question: OffloadQuestion, choices: Choices) -> OffloadReading:
-    sums: Sums
-    if question.by is Dimension.REASON:
-        sums, told = ReasonSums(), (_COLUMNS.received, _COLUMNS.reasons)
-    else:
-        sums, told = LabelSums(), (_COLUMNS.accepted, _COLUMNS.labels)
-    query = select(_COLUMNS.starts_s, *told).where(*_where(question.axis, question.filter, [WHOLE_FLEET]))
-    sums.add_all(connection.execute(query))
-    return sums.reading(question, choices)
 
 
 def _value_of(by: Dimension) -> ColumnElement[str]:
@@ -112,50 +130,7 @@ def _counted(question: OffloadQuestion, value: ColumnElement[str], owners: Seque
     start, wanted, accepted = (cast(_COLUMNS[name], String) for name in ("starts_s", "wanted", "accepted"))
     course = func.aggregate_strings(start + "," + wanted + "," + accepted, ",")
     columns: list[ColumnElement[Any]] = [value, *figures, course, func.aggregate_strings(_COLUMNS.latency, "\n")]
-    return select(*columns).where(*_where(question.axis, question.filter, owners)).group_by(value)
-
-
-def _where(axis: Axis, wanted: Filter, owners: Sequence[str]) -> list[ColumnElement[bool]]:
-    return [
-        _COLUMNS.width_s == axis.width_s,
-        _COLUMNS.device_id == owners[0] if len(owners) == 1 else _COLUMNS.device_id.in_(owners),
-        _COLUMNS.starts_s >= axis.since_s,
-        _COLUMNS.starts_s < axis.until_s,
-        *_filtered(wanted),
-    ]
-
-
-def _filtered(wanted: Filter) -> list[ColumnElement[bool]]:
-    named = (("model", wanted.model), ("ring", wanted.ring), ("model_version", wanted.version),
-             ("variant", wanted.variant))  # fmt: skip
-    return [_COLUMNS[name] == value for name, value in named if value is not None]
-
-
-def _ranking_axis(axis: Axis) -> Axis:
-    """The hours that `axis` touches, or the days, the newest seven of them at most."""
-    width_s, most_s = (HOUR_S, _HOURS_RANKED_S) if axis.span_s <= _HOURS_RANKED_S else (DAY_S, _DAYS_RANKED_S)
-    until_s = -(-axis.until_s // width_s) * width_s
-    since_s = axis.since_s - axis.since_s % width_s
-    return Axis(since_s if width_s == HOUR_S else max(since_s, until_s - most_s), until_s, width_s)
-
-
-def _ranking(axis: Axis, wanted: Filter) -> Select[Any]:
-    """Devices by what they wanted, each with how many there are. The width stands in the text: so SQLite sees that its
-    partial index holds.
-    """
-    accepted, want = func.sum(_COLUMNS.accepted), func.sum(_COLUMNS.wanted)
-    return (
-        select(_COLUMNS.device_id, func.count().over().label("known"))
-        .where(
-            _COLUMNS.width_s == literal_column(str(axis.width_s)),
-            _COLUMNS.starts_s >= axis.since_s,
-            _COLUMNS.starts_s < axis.until_s,
-            _COLUMNS.device_id != WHOLE_FLEET,
-            *_filtered(wanted),
-        )
-        .group_by(_COLUMNS.device_id)
-        .order_by(want.desc(), accepted.desc(), _COLUMNS.device_id)
-    )
+    return select(*columns).where(*within(question.axis, question.filter, owners)).group_by(value)
 
 
 def _choices(connection: Connection) -> Choices:

@@ -1,20 +1,12 @@
-"""Adds counts up by one dimension: what the store has not added up itself are texts of JSON.
-
-A year of days holds hundreds of thousands of counts: each text is parsed by itself, so that it is gone before the
-collector of garbage looks for it.
-"""
+"""Adds counts up by one dimension: what the store has not added up itself are texts of JSON."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from operator import add
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from cloud_service.dashboard.offload_address import Dimension
@@ -26,22 +18,9 @@ from shared.histogram import BOUNDS_MS
 from shared.types import AuditCounts, LabelCounts, RequestCounters
 
 _COUNTERS, _AUDITS = len(COUNTER_NAMES), len(AUDIT_COLUMNS)
-_LABEL_COUNTS = len(fields(LabelCounts))
 _NO_SHARE = Share(0, 0)
 Rows = Iterable[Any]
 """Rows of a query, each a tuple in the order that the class says."""
-
-
-class Sums(Protocol):
-    """What is added up row by row."""
-
-    def add_all(self, rows: Rows) -> None:
-        """Add rows."""
-        ...
-
-    def reading(self, question: OffloadQuestion, choices: Choices) -> OffloadReading:
-        """The answer."""
-        ...
 
 
 class DimensionSums:
@@ -62,76 +41,21 @@ class DimensionSums:
         return OffloadReading(tuple(shown), rest, max(0, others), whole, choices, ranked)
 
 
-class ReasonSums:
-    """Takes rows of begin, requests received, reasons."""
-
-    def __init__(self) -> None:
-        self._rows: list[Any] = []
-
-    def add_all(self, rows: Rows) -> None:
-        """Add rows."""
-        self._rows.extend(rows)
-
-    def reading(self, question: OffloadQuestion, choices: Choices) -> OffloadReading:
-        """The answer: requests of each reason, of all received."""
-        received: dict[int, int] = defaultdict(int)
-        by_reason: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        for start, number, text in self._rows:
-            received[start] += number
-            for reason, requests in from_json(text).items():
-                by_reason[reason][start] += requests
-        whole = sum(received.values())
-        slices = [
-            Slice(reason, Share(sum(starts.values()), whole), {at: Share(n, received[at]) for at, n in starts.items()})
-            for reason, starts in by_reason.items()
-        ]
-        ended = sum(each.share.part for each in slices)
-        return _parted(slices, Slice("", Share(ended, whole)), question, choices)
-
-
-class LabelSums:
-    """Takes rows of begin, requests accepted, labels. Only requests that the device answered have a label."""
-
-    def __init__(self) -> None:
-        self._rows: list[Any] = []
-
-    def add_all(self, rows: Rows) -> None:
-        """Add rows."""
-        self._rows.extend(rows)
-
-    def reading(self, question: OffloadQuestion, choices: Choices) -> OffloadReading:
-        """The answer: counts of each label."""
-        starts = sorted({row[0] for row in self._rows})
-        index, sums = self._sums({start: place for place, start in enumerate(starts)})
-        slices = [_label_slice(name, sums[:, place]) for name, place in index.items()]
-        course = sums.sum(axis=1)
-        whole = _label_slice("", course)
-        reading = _parted(slices, whole, question, choices)
-        drawn = tuple(replace(each, shares=_shares(sums[:, index[each.value]], starts)) for each in reading.slices)
-        return replace(reading, slices=drawn, whole=replace(whole, shares=_shares(course, starts)))
-
-    def _sums(self, places: Mapping[int, int]) -> tuple[dict[str, int], NDArray[np.int64]]:
-        """By label the column in the sums [starts, labels, counts]; rows mostly tell of the same labels in turn."""
-        index: dict[str, int] = {}
-        names: list[str] = []
-        columns: NDArray[np.intp] | slice = slice(0, 0)
-        sums = np.zeros((len(places), 0, _LABEL_COUNTS), np.int64)
-        for start, _, text in self._rows:
-            labels = from_json(text)
-            if list(labels) != names:
-                names = list(labels)
-                columns = _columns([index.setdefault(name, len(index)) for name in names])
-                more = np.zeros((len(places), len(index) - sums.shape[1], _LABEL_COUNTS), np.int64)
-                sums = np.concatenate([sums, more], axis=1) if more.size else sums
-            told = np.fromiter(chain.from_iterable(labels.values()), np.int64, len(names) * _LABEL_COUNTS)
-            sums[places[start], columns] += told.reshape(-1, _LABEL_COUNTS)
-        return index, sums
-
-
-def _columns(indices: list[int]) -> NDArray[np.intp] | slice:
-    """A slice where they follow one another, which is added to much faster."""
-    first, end = (indices[0], indices[0] + len(indices)) if indices else (0, 0)
-    return slice(first, end) if indices == list(range(first, end)) else np.array(indices, np.intp)
+def reasons_reading(rows: Rows, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+    """From rows of begin, requests received, reasons: the requests of each reason, of all received."""
+    received: dict[int, int] = defaultdict(int)
+    by_reason: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for start, number, text in rows:
+        received[start] += number
+        for reason, requests in from_json(text).items():
+            by_reason[reason][start] += requests
+    whole = sum(received.values())
+    slices = [
+        Slice(reason, Share(sum(starts.values()), whole), {at: Share(n, received[at]) for at, n in starts.items()})
+        for reason, starts in by_reason.items()
+    ]
+    ended = sum(each.share.part for each in slices)
+    return parted(slices, Slice("", Share(ended, whole)), question, choices)
 
 
 def merged_latency(texts: Iterable[str]) -> SparseHistogram:
@@ -173,17 +97,6 @@ def _course_of(course: str) -> dict[int, Share]:
     return shares
 
 
-def _label_slice(label: str, sums: NDArray[np.int64]) -> Slice:
-    """`sums` [starts, counts]: the latter in the order of the fields of `LabelCounts`."""
-    counts = LabelCounts(*sums.sum(axis=0).tolist())
-    return Slice(label, Share(counts.wanted, counts.accepted), label=counts)
-
-
-def _shares(sums: NDArray[np.int64], starts: Sequence[int]) -> dict[int, Share]:
-    pairs = zip(starts, sums[:, :2].tolist(), strict=True)
-    return {start: Share(wanted, accepted) for start, (accepted, wanted) in pairs if accepted or wanted}
-
-
 def _chosen(slices: list[Slice], question: OffloadQuestion) -> list[Slice]:
     """The first of those where anything was counted, and those asked for by name."""
     counted = [each for each in slices if each.share.whole or each.share.part or each.value in question.named]
@@ -192,7 +105,8 @@ def _chosen(slices: list[Slice], question: OffloadQuestion) -> list[Slice]:
     return ordered[: question.top] + named
 
 
-def _parted(slices: list[Slice], whole: Slice, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+def parted(slices: list[Slice], whole: Slice, question: OffloadQuestion, choices: Choices) -> OffloadReading:
+    """The values shown, and the others together."""
     shown = _chosen(slices, question)
     others = [each for each in slices if each not in shown]
     rest = together("", others) if others else None

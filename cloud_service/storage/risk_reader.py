@@ -5,9 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, case, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 
 from cloud_service.fleet.buckets import HOUR_S, WHOLE_FLEET
 from cloud_service.fleet.risk_reading import MOST_NAMED, GateReading, GateUsers, Laggard, RingCounts, RiskReading
@@ -15,6 +28,7 @@ from cloud_service.storage import tables
 from cloud_service.storage.policy_store import newest_sequence
 from cloud_service.storage.present_words import is_newest_word, is_present_boot
 from cloud_service.storage.read_only_store import ReadOnlyStore
+from cloud_service.storage.rows import SERIES_COLUMNS
 from cloud_service.storage.transactions import transaction
 from cloud_service.storage.watch_rows import alarm_of, gate_of, policy_of, watch_of
 from cloud_service.watch.records import GateAlarm, GateWatch, IssuedPolicy, KnownGate
@@ -141,8 +155,12 @@ def _gate_reading(connection: Connection, known: KnownGate, asked: _Asked) -> Ga
 
 
 def _users(connection: Connection, model: str, seen_since_s: int) -> tuple[GateUsers, ...]:
-    """The newest word of each device's present boot on the model: thousands of devices share a few reports."""
-    told = (_DEVICES.ring, _is_present(seen_since_s).label("is_present"), *(_STATES[name] for name in _REPORT_COLUMNS))
+    """The newest word of each device's present boot on the model: thousands of devices share a few reports.
+
+    The words of a refusal are left out, so that one index holds all that is read.
+    """
+    columns = [_STATES[name] for name in _REPORT_COLUMNS if name != "refusal"]
+    told = (_DEVICES.ring, _is_present(seen_since_s).label("is_present"), *columns)
     query = (
         select(*told, func.count().label("devices"))
         .join_from(tables.model_states, tables.devices, is_present_boot())
@@ -157,13 +175,29 @@ def _users(connection: Connection, model: str, seen_since_s: int) -> tuple[GateU
 
 def _laggards(connection: Connection, issued: IssuedPolicy, seen_since_s: int) -> tuple[Laggard, ...]:
     """Of the policy's ring, who refused, has not said yet, and is silent, in this order."""
-    policy, is_present = issued.policy, _is_present(seen_since_s)
-    stand = case((~is_present, 2), (_STATES.refused_policy_id == policy.policy_id, 0), else_=1)
+    named = _named(issued, seen_since_s).subquery()
+    is_named = and_(*(_STATES[name] == named.c[name] for name in SERIES_COLUMNS))
     query = (
         select(
-            _DEVICES.device_id, _DEVICES.is_online, is_present.label("is_present"), _DEVICES.last_seen_s,
+            _DEVICES.device_id, _DEVICES.is_online, named.c.is_present, _DEVICES.last_seen_s,
             *(_STATES[name] for name in _REPORT_COLUMNS),
         )
+        .join_from(named, tables.model_states, is_named)
+        .join(tables.devices, _DEVICES.device_id == named.c.device_id)
+        .order_by(named.c.stand, named.c.device_id)
+    )  # fmt: skip
+    return tuple(
+        Laggard(row["device_id"], bool(row["is_online"]), bool(row["is_present"]), row["last_seen_s"], _report(row))
+        for row in connection.execute(query).mappings()
+    )
+
+
+def _named(issued: IssuedPolicy, seen_since_s: int) -> Select[Any]:
+    """By the columns that an index holds; the rows of those named alone are read whole."""
+    policy, is_present = issued.policy, _is_present(seen_since_s)
+    stand = case((~is_present, 2), (_STATES.refused_policy_id == policy.policy_id, 0), else_=1).label("stand")
+    return (
+        select(*(_STATES[name] for name in SERIES_COLUMNS), is_present.label("is_present"), stand)
         .join_from(tables.model_states, tables.devices, is_present_boot())
         .where(
             _STATES.model == policy.model,
@@ -172,12 +206,8 @@ def _laggards(connection: Connection, issued: IssuedPolicy, seen_since_s: int) -
             or_(~is_present, _STATES.policy_id != policy.policy_id),
             is_newest_word(),
         )
-        .order_by(stand, _DEVICES.device_id)
+        .order_by(stand, _STATES.device_id)
         .limit(MOST_NAMED)
-    )  # fmt: skip
-    return tuple(
-        Laggard(row["device_id"], bool(row["is_online"]), bool(row["is_present"]), row["last_seen_s"], _report(row))
-        for row in connection.execute(query).mappings()
     )
 
 
@@ -194,7 +224,7 @@ def _report(told: RowMapping) -> GateReport:
         in_force=from_json(told["gate_in_force"]),
         policy_id=told["policy_id"],
         refused_policy_id=told["refused_policy_id"],
-        refusal=told["refusal"],
+        refusal=told.get("refusal", ""),
     )
 
 

@@ -23,7 +23,14 @@ from cloud_service.storage import tables
 from cloud_service.storage.offload_sums import merged_latency
 from cloud_service.storage.read_only_store import ReadOnlyStore
 from cloud_service.storage.rollout_rows import failure_of, order_of, report_of, rollout_of
-from cloud_service.storage.rollout_tables import device_updates, ring_orders, rollout_failures, rollout_stages, rollouts
+from cloud_service.storage.rollout_tables import (
+    device_orders,
+    device_updates,
+    ring_orders,
+    rollout_failures,
+    rollout_stages,
+    rollouts,
+)
 from shared.histogram import quantile_ms
 from shared.update.report import ErrorKind, UpdateReport
 
@@ -130,11 +137,14 @@ class RolloutReader:
                 return RolloutCounts({}, {}, 0)
             by_state = connection.execute(select(*states, func.count()).group_by(*states)).all()
             by_phase = connection.execute(select(*phases, func.count()).group_by(*phases)).all()
-            unsigned = select(func.count()).select_from(ring_orders).where(ring_orders.c.signed_s.is_(None))
+            unsigned = [
+                connection.execute(select(func.count()).where(table.c.signed_s.is_(None))).scalar() or 0
+                for table in (ring_orders, device_orders)
+            ]
             return RolloutCounts(
                 {(model, RolloutState(state)): count for model, state, count in by_state},
                 {(model, phase): count for model, phase, count in by_phase},
-                connection.execute(unsigned).scalar() or 0,
+                sum(unsigned),
             )
 
     def failures(self, rollout_id: str, *, limit: int = 100, offset: int = 0) -> list[DeviceFailure]:

@@ -9,12 +9,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import RowMapping
 
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.plan import encode_plan, parse_plan
 from cloud_service.rollout.records import DeviceFailure, Rollout, RolloutState, StageFigures, StageProgress, StageState
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.storage.encoding import Row
 from shared.errors import StorageError, UpdateRefused
-from shared.update.assignment import encode_assignment, parse_assignment
+from shared.update.assignment import Assignment, encode_assignment, parse_assignment
 from shared.update.report import ErrorKind, UpdateReport
 
 _REPORT = TypeAdapter(UpdateReport)
@@ -78,13 +79,12 @@ def rollout_of(row: RowMapping, stages: Sequence[RowMapping]) -> Rollout:
 
 def order_row(order: RingOrder) -> Row:
     """The row of `ring_orders`."""
-    document = encode_assignment(order.assignment).decode() if order.assignment else ""
     return {
         "ring": order.ring,
         "model": order.model,
         "rollout_id": order.rollout_id,
         "sequence": order.sequence,
-        "document": document,
+        "document": _document(order.assignment),
         "decided_s": order.decided_s,
         "signed_s": order.signed_s,
     }
@@ -96,12 +96,43 @@ def order_of(row: RowMapping) -> RingOrder:
     Raises:
         StorageError: a newer Tandem wrote it.
     """
-    try:
-        assignment = parse_assignment(row["document"].encode()) if row["document"] else None
-    except UpdateRefused as error:
-        raise StorageError(f"the order for ring {row['ring']} cannot be read: {error}") from error
+    assignment = _assignment_of(row, f"ring {row['ring']}")
     key = (row["ring"], row["model"], row["rollout_id"], row["sequence"])
     return RingOrder(*key, assignment, row["decided_s"], row["signed_s"])
+
+
+def device_order_row(order: DeviceOrder) -> Row:
+    """The row of `device_orders`."""
+    return {
+        "device_id": order.device_id,
+        "model": order.model,
+        "rollout_id": order.rollout_id,
+        "sequence": order.sequence,
+        "document": _document(order.assignment),
+        "decided_s": order.decided_s,
+        "decided_by": order.decided_by,
+        "reason": order.reason,
+        "signed_s": order.signed_s,
+    }
+
+
+def device_order_of(row: RowMapping) -> DeviceOrder:
+    """The order in a row of `device_orders`.
+
+    Raises:
+        StorageError: a newer Tandem wrote it.
+    """
+    return DeviceOrder(
+        row["device_id"],
+        row["model"],
+        row["rollout_id"],
+        row["sequence"],
+        _assignment_of(row, f"device {row['device_id']}"),
+        row["decided_s"],
+        row["decided_by"],
+        row["reason"],
+        row["signed_s"],
+    )
 
 
 def report_row(report: UpdateReport, heard_s: int) -> Row:
@@ -161,3 +192,14 @@ def _progress_of(row: RowMapping) -> StageProgress:
         row["note"],
         row["forgiven"],
     )
+
+
+def _document(assignment: Assignment | None) -> str:
+    return encode_assignment(assignment).decode() if assignment else ""
+
+
+def _assignment_of(row: RowMapping, whom: str) -> Assignment | None:
+    try:
+        return parse_assignment(row["document"].encode()) if row["document"] else None
+    except UpdateRefused as error:
+        raise StorageError(f"the order for {whom} cannot be read: {error}") from error

@@ -7,13 +7,12 @@ none. The orders then wait there until the director has signed them, through any
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cloud_service.access.action_log import Entry
@@ -21,7 +20,6 @@ from cloud_service.rollout.records import TELLS_A_RING, Decision, Rollout, Rollo
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.telling import assignment_for
 from cloud_service.storage.action_store import append
-from cloud_service.storage.encoding import Row
 from cloud_service.storage.read_only_store import is_missing
 from cloud_service.storage.rollout_rows import (
     failure_row,
@@ -43,6 +41,7 @@ from cloud_service.storage.rollout_tables import (
 )
 from cloud_service.storage.schema import is_current
 from cloud_service.storage.transactions import transaction
+from cloud_service.storage.upserting import upsert
 from shared.errors import RolloutError, StorageError
 from shared.update.report import ErrorKind, UpdateReport
 
@@ -82,9 +81,9 @@ class RolloutStore:
         told = list(heard)
         failed = [(report, heard_s) for report, heard_s in told if report.error_kind is not ErrorKind.NONE]
         with transaction(self._engine) as connection:
-            _upsert(connection, device_updates, [report_row(*each) for each in told])
+            upsert(connection, device_updates, [report_row(*each) for each in told])
             known = _known_ids(connection, {report.rollout for report, _ in failed})
-            _upsert(connection, rollout_failures, [failure_row(*each) for each in failed if each[0].rollout in known])
+            upsert(connection, rollout_failures, [failure_row(*each) for each in failed if each[0].rollout in known])
 
     def load_reports(self) -> list[UpdateReport]:
         """The newest report of each device and model; what a newer Tandem wrote is left out.
@@ -241,7 +240,7 @@ def _claim(connection: Connection, rollout: Rollout) -> None:
 
 def _write(connection: Connection, step: Step, entry_of: EntryOf) -> None:
     rollout = step.rollout
-    _upsert(connection, rollout_stages, stage_rows(rollout))
+    upsert(connection, rollout_stages, stage_rows(rollout))
     for decision in step.decisions:
         if decision.kind in TELLS_A_RING:
             _order(connection, rollout, decision.ring)
@@ -258,7 +257,7 @@ def _order(connection: Connection, rollout: Rollout, ring: str) -> None:
     sequence = max(before + 1, rollout.updated_s)
     assignment = assignment_for(rollout, ring, sequence)
     order = RingOrder(ring, rollout.plan.model, rollout.id, sequence, assignment, rollout.updated_s)
-    _upsert(connection, ring_orders, [order_row(order)])
+    upsert(connection, ring_orders, [order_row(order)])
 
 
 def _require_still_ours(connection: Connection, step: Step) -> None:
@@ -271,12 +270,3 @@ def _require_still_ours(connection: Connection, step: Step) -> None:
         other = connection.execute(query).first()
         if other is not None:
             raise RolloutError(f"ring {other.ring} is told what to run by rollout {other.rollout_id} by now")
-
-
-def _upsert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    if not rows:
-        return
-    keys = [column.name for column in table.primary_key]
-    insertion = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-    values = {column.name: insertion.excluded[column.name] for column in table.columns if column.name not in keys}
-    connection.execute(insertion.on_conflict_do_update(index_elements=keys, set_=values), list(rows))

@@ -1,8 +1,8 @@
 """The tables of rollouts, as they are after the newest migration.
 
 Times are the server's, whole seconds since 1970-01-01 UTC. JSON columns are text: `plan` of `rollouts` (see
-`cloud_service.rollout.plan`), `document` of `ring_orders` the assignment that is to be signed, or "" where there is to
-be none, and of `device_updates` the whole report.
+`cloud_service.rollout.plan`), `document` of `ring_orders` and `device_orders` the assignment that is to be signed, or
+"" where there is to be none, and of `device_updates` the whole report.
 """
 
 from __future__ import annotations
@@ -66,6 +66,21 @@ ring_orders = Table(
     Column("decided_s", BigInteger, nullable=False),
     Column("signed_s", BigInteger, nullable=True),
 )
+
+device_orders = Table(
+    "device_orders",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("rollout_id", String(64), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("decided_s", BigInteger, nullable=False),
+    Column("decided_by", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("signed_s", BigInteger, nullable=True),
+)
+"""What single devices are told whatever their ring is told. The row stays for a while where that has ended."""
 
 device_updates = Table(
     "device_updates",

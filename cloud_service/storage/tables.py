@@ -36,6 +36,10 @@ LISTED_COLUMNS = ("device_id", "boot_id", "model", "heard_s", "sequence", "model
                   "wanted", "p99_ms", "cloud_link", "gate_threshold", "policy_id", "refused_policy_id", "in_flight",
     "calls_in_flight")  # fmt: skip
 """What a list of ten thousand devices is searched and sorted by, so that it need not read the rows themselves."""
+REPORTED_COLUMNS = ("gate_score", "gate_digest", "gate_in_force")
+"""What else devices say of their gates, in the same index of SQLite's. PostgreSQL bounds what an index may hold, and a
+device may say much; it keeps long texts apart from their rows, and reads these quickly as they are.
+"""
 RANKED_COLUMNS = ("width_s", "starts_s", "device_id", "accepted", "wanted", "ring", "model", "model_version", "variant")
 RANKINGS = {"counts_of_devices_by_hour": "width_s = 3600", "counts_of_devices_by_day": "width_s = 86400"}
 """Indexes that hold all that is needed to tell the devices with the most requests apart, by the rows they cover."""
@@ -85,7 +89,8 @@ model_states = Table(
     Column("label_steps", Text, nullable=False),
     Column("score_counts", Text, nullable=False),
     Column("p99_ms", Float, nullable=True),
-    Index("model_states_listed", *LISTED_COLUMNS),
+    Index("model_states_listed", *LISTED_COLUMNS).ddl_if(dialect="postgresql"),
+    Index("model_states_listed", *LISTED_COLUMNS, *REPORTED_COLUMNS).ddl_if(dialect="sqlite"),
 )
 
 counts = Table(

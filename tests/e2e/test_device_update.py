@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.support.agent_process import AgentProcess
@@ -136,3 +137,36 @@ def test_a_release_that_begins_at_one_site_reaches_its_devices_and_the_others_wh
             cloud(config, "rollout", "promote", rollout_id)
             wait_until(lambda: version(rome) == "2.0.0", "the other site has it")
             assert version(berlin) == "2.0.0"
+
+
+def test_a_pinned_device_installs_its_own_release_and_unpinned_goes_back_to_its_rings(tmp_path: Path) -> None:
+    def version(agent: AgentProcess) -> str:
+        status, body = agent.post({"text": "alpha beta"})
+        assert status == 200
+        return str(body["model"]["version"])  # type: ignore[index]
+
+    def pins() -> list[dict[str, object]]:
+        return [json.loads(line) for line in cloud(config, "rollout", "pins", "--json").splitlines()]
+
+    def answers_and_says(agent: AgentProcess, wanted: str) -> bool:
+        return version(agent) == wanted and pins()[0]["runs"] == wanted
+
+    with Mosquitto(tmp_path / "broker") as broker:
+        config, agent_file = write_configs(tmp_path, broker.port)
+        plan = tmp_path / "plan.toml"
+        plan.write_text("[trial]\nrequests = 0\nseconds = 0.0\n", encoding="utf-8")
+        for number, name in (("1.0.0", "v1"), ("2.0.0", "v2"), ("3.0.0", "v3")):
+            write_tiny_bundle(tmp_path / name, version=number)
+        cloud(config, "keys", "init", "--threshold", "1", "--keys", "1")
+        for name in ("v1", "v2", "v3"):
+            cloud(config, "publish", str(tmp_path / name))
+        with CloudRole(config, "delivery"), CloudRole(config, "rollout"), AgentProcess(agent_file) as agent:
+            rollout_id = start_rollout(config, plan)
+            wait_until(lambda: state_of(config, rollout_id) == "done", "the ring has the second release")
+            assert version(agent) == "2.0.0"
+            for wanted in ("3.0.0", "1.0.0", "3.0.0"):
+                cloud(config, "rollout", "pin", "d1", f"tiny@{wanted}", "--without-trial")
+                wait_until(partial(answers_and_says, agent, wanted), f"the pinned device answers with {wanted}")
+            cloud(config, "rollout", "unpin", "d1", "tiny")
+            wait_until(lambda: version(agent) == "2.0.0", "it goes back to its ring's release")
+            assert pins() == []

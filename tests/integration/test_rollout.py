@@ -118,6 +118,10 @@ def all_run(devices: Sequence[UpdatingDevice], version: str) -> None:
     )
 
 
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
 def test_a_good_bundle_reaches_every_ring(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     with ExitStack() as stack:
         devices = [stack.enter_context(site.device(f"canary-{number}", "canary")) for number in range(3)]
@@ -270,6 +274,61 @@ def test_people_pause_approve_promote_and_take_back(site: Site, capsys: pytest.C
         assert "another person" in capsys.readouterr().err
 
 
+def test_a_pinned_device_runs_its_own_release_and_follows_its_ring_again_when_it_is_unpinned(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(CloudRole(site.config, "rollout"))
+        ring = [stack.enter_context(site.device(f"canary-{number}", "canary")) for number in range(2)]
+        dock = stack.enter_context(site.device("dock-1", "canary", refuses=(NEW,)))
+        assert site.command("pin", "dock-1", f"tiny@{NEWER}", "--reason", "on the bench") == 0
+        all_run([dock], NEWER)
+        assert [device.hints for device in ring] == [0, 0]
+        capsys.readouterr()
+        wait_until(lambda: site.command("pins") == 0 and "runs 3.0.0, committed" in said(capsys), "it says so")
+        assert site.command("pins") == 0
+        assert re.search(r"dock-1  tiny 3.0.0  since .* by host:.*: on the bench\n", said(capsys))
+        site.broker.kill()
+        site.broker.start()
+        site.start(NEW, "--rings", "canary", "--min-devices", "2")
+        rollout = site.wait_for(RolloutState.DONE)
+        all_run(ring, NEW)
+        assert rollout.stages[0].figures.eligible == 2
+        assert dock.ran == [OLD, NEWER]
+        capsys.readouterr()
+        assert site.command("status") == 0
+        assert "1 device is pinned to a release of its own and in no rollout" in said(capsys)
+        assert site.command("pin", "dock-1", f"tiny@{OLD}") == 0
+        all_run([dock], OLD)
+        assert site.command("unpin", "dock-1", "tiny") == 0
+        assert "dock-1 follows its ring again for tiny, ring canary" in said(capsys)
+        wait_until(lambda: NEW in dock.ran, "the device looks up what its ring is told")
+        site.broker.kill()
+        site.broker.start()
+        late = stack.enter_context(site.device("canary-9", "canary"))
+        all_run([late], NEW)
+        assert site.command("pins", "--json") == 0
+        assert said(capsys) == ""
+    actions = [each.entry.action for each in site.log.read(Wanted(20)) if "pin" in each.entry.action]
+    assert actions == ["rollout.unpin", "rollout.pin", "rollout.pin"]
+
+
+def test_a_pin_that_cannot_be_is_refused_in_plain_words(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (("pin", "d/1", f"tiny@{NEW}"), "device 'd/1' is not a name"),
+        (("pin", "d1", "tiny"), "write a release as MODEL@VERSION"),
+        (("pin", "d1", "tiny@9"), "release 9 is not published; published are 1.0.0, 2.0.0, 3.0.0"),
+        (("pin", "d1", f"huge@{NEW}"), "no release of a model huge is published; published models: tiny"),
+        (("unpin", "d1", "tiny"), "device d1 is not pinned to a release of tiny"),
+    ):
+        assert site.command(*arguments) == 2
+        assert words in capsys.readouterr().err
+    assert main(["registry", "retire", f"tiny@{NEWER}", "--config", str(site.config)]) == 0
+    assert site.command("pin", "d1", f"tiny@{NEWER}") == 2
+    assert "tiny 3.0.0 was retired" in capsys.readouterr().err
+    assert main(["registry", "verify", "--config", str(site.config)]) == 0
+
+
 def test_a_dry_run_shows_the_plan_and_changes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--rings", "canary,stable", "--share", "canary=0.1", "--from", OLD)
     assert site.command("start", f"tiny@{NEW}", *options, "--dry-run") == 0
@@ -297,4 +356,8 @@ def test_at_a_guarded_broker_it_has_a_login_of_its_own(tmp_path: Path) -> None:
         site.start(NEW)
         stack.enter_context(CloudRole(site.config, "rollout"))
         site.wait_for(RolloutState.DONE)
+        all_run(devices, NEW)
+        assert site.command("pin", "stable-0", f"tiny@{NEWER}") == 0
+        all_run(devices[1:], NEWER)
+        assert site.command("unpin", "stable-0", "tiny") == 0
         all_run(devices, NEW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,8 @@ from sqlalchemy import Table
 from cloud_service.fleet.buckets import (
     ALL_TIME_S,
     DAY_S,
-    DEVICE_WIDTHS_S,
     HOUR_S,
     MINUTE_S,
-    TEN_MINUTES_S,
     WHOLE_FLEET,
     Retention,
 )
@@ -68,6 +66,7 @@ GATE = Gate(
 _NO_JOURNAL = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2000000"
 """Nobody needs a store that was filled in part; millions of rows in a journal take longer than all else."""
 _KINDS = 16
+_TOLD_EVERY = 1_000_000
 _KEY_COLUMNS = ("width_s", "starts_s", "device_id", "model", "model_version", "variant", "ring")
 _TALLY_COLUMNS = (*COUNTER_NAMES, *AUDIT_COLUMNS, "latency", "reasons", "labels")
 
@@ -80,6 +79,16 @@ class Extent:
     minutes_s: int = HOUR_S
     hours_s: int = 2 * DAY_S
     days_s: int = 62 * DAY_S
+
+    @property
+    def back_s(self) -> dict[int, int]:
+        """By width of the devices' rows."""
+        return {MINUTE_S: self.minutes_s, HOUR_S: self.hours_s, DAY_S: self.days_s}
+
+    def device_rows(self, now_s: int) -> int:
+        """How many rows the devices have, all together."""
+        starts = (len(_starts(now_s - back_s, now_s, width_s)) for width_s, back_s in self.back_s.items())
+        return self.devices * sum(starts)
 
 
 def device_name(number: int) -> str:
@@ -97,8 +106,11 @@ def version_of(number: int) -> str:
     return "8" if number % 100 == 0 else "7"
 
 
-def fill_store(file: Path, now_s: int, extent: Extent) -> int:
-    """Fill the SQLite file, which must not exist, as it stands at `now_s`; returns the number of rows of counts."""
+def fill_store(file: Path, now_s: int, extent: Extent, tell: Callable[[str], None] = lambda words: None) -> int:
+    """Fill the SQLite file, which must not exist, as it stands at `now_s`; returns the number of rows of counts.
+
+    `tell` is told now and then how far it is.
+    """
     engine = open_engine(f"sqlite:///{file}", writes=True)
     migrate(engine)
     engine.dispose()
@@ -114,7 +126,7 @@ def fill_store(file: Path, now_s: int, extent: Extent) -> int:
         _insert(connection, tables.gate_alarms, [alarm_row(_alarm(now_s))])
         _insert(connection, tables.gate_policies, [policy_row(_policy(now_s))])
         _insert_values(connection, tables.counts, counted_columns, _fleet_rows(now_s))
-        _insert_values(connection, tables.counts, counted_columns, _device_rows(now_s, extent))
+        _add_device_rows(connection, now_s, extent, tell)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
         rows: int = connection.execute("SELECT count(*) FROM counts").fetchone()[0]
@@ -187,13 +199,38 @@ def _fleet_rows(now_s: int) -> Iterator[tuple[Any, ...]]:
     yield from _rows(ALL_TIME_S, range(0, 1), owners, whole)
 
 
-def _device_rows(now_s: int, extent: Extent) -> Iterator[tuple[Any, ...]]:
-    owners = [(device_name(number), version_of(number), ring_of(number)) for number in range(extent.devices)]
-    back_s = {MINUTE_S: extent.minutes_s, TEN_MINUTES_S: extent.hours_s, HOUR_S: extent.hours_s, DAY_S: extent.days_s}
-    for width_s in DEVICE_WIDTHS_S:
-        labels = LABELS[:40] if width_s == DAY_S else ()
-        tallies = [encode_tally(counted(width_s // 8 + 13 * step, step, labels=labels)) for step in range(_KINDS)]
-        yield from _rows(width_s, _starts(now_s - back_s[width_s], now_s, width_s), owners, tallies)
+def _add_device_rows(connection: sqlite3.Connection, now_s: int, extent: Extent, tell: Callable[[str], None]) -> None:
+    """In the order of time, as they come in; put together by SQLite itself, as tens of millions are too many for us."""
+    owners = [
+        (number, device_name(number), MODEL, version_of(number), "", ring_of(number))
+        for number in range(extent.devices)
+    ]
+    connection.execute("CREATE TEMP TABLE owners (place INTEGER PRIMARY KEY, device_id, model, version, variant, ring)")
+    connection.executemany("INSERT INTO owners VALUES (?, ?, ?, ?, ?, ?)", owners)
+    told = ", ".join(_TALLY_COLUMNS)
+    connection.execute(f"CREATE TEMP TABLE told (kind INTEGER PRIMARY KEY, {told})")
+    command = (
+        f"INSERT INTO counts ({', '.join(_KEY_COLUMNS)}, {told}) "
+        f"SELECT ?, ?, device_id, model, version, variant, ring, {told} "
+        f"FROM owners CROSS JOIN told ON kind = (place * 7 + ?) % {_KINDS}"
+    )
+    done, rows = 0, extent.device_rows(now_s)
+    for width_s, back_s in extent.back_s.items():
+        _tell_kinds(connection, width_s)
+        for start_s in _starts(now_s - back_s, now_s, width_s):
+            connection.execute(command, (width_s, start_s, start_s // width_s))
+            done += extent.devices
+            if done // _TOLD_EVERY > (done - extent.devices) // _TOLD_EVERY:
+                tell(f"{done:,} of {rows:,} rows of devices")
+
+
+def _tell_kinds(connection: sqlite3.Connection, width_s: int) -> None:
+    """The few different counts that the rows of one width have."""
+    labels = LABELS[:40] if width_s == DAY_S else ()
+    tallies = [encode_tally(counted(width_s // 8 + 13 * step, step, labels=labels)) for step in range(_KINDS)]
+    connection.execute("DELETE FROM told")
+    rows = ((kind, *(each[name] for name in _TALLY_COLUMNS)) for kind, each in enumerate(tallies))
+    connection.executemany(f"INSERT INTO told VALUES ({', '.join('?' * (len(_TALLY_COLUMNS) + 1))})", rows)
 
 
 def _starts(since_s: int, now_s: int, width_s: int) -> range:

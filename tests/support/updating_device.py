@@ -13,7 +13,7 @@ from shared import topics
 from shared.update.assignment import Assignment
 from shared.update.codec import decode_hint, encode_report
 from shared.update.labels import NO_LABELS, Labels
-from shared.update.names import ring_target
+from shared.update.names import device_target, ring_target
 from shared.update.report import ErrorKind, InstalledRelease, Phase, UpdateReport
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -51,7 +51,7 @@ class UpdatingDevice:
         self._refuses = refuses
         self._port = port
         self._reports = 0
-        self._obeyed = 0
+        self._obeyed = ("", 0)
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=device_id)
         self._client.reconnect_delay_set(1, 1)
         if password:
@@ -75,16 +75,19 @@ class UpdatingDevice:
         self._client.loop_stop()
 
     def _introduce(self) -> None:
-        self._client.subscribe(topics.ring_desired(self.ring, self._model), qos=1)
+        for topic in (topics.ring_desired(self.ring, self._model), topics.desired(self.device_id, self._model)):
+            self._client.subscribe(topic, qos=1)
         self._report(Phase.IDLE)
 
     def _follow(self, payload: bytes) -> None:
         self.hints += 1
-        assert decode_hint(payload).model == self._model
-        assignment = self._look_up().get(ring_target(self.ring, self._model))
-        if assignment is None or assignment.sequence <= self._obeyed:
+        assert not payload or decode_hint(payload).model == self._model
+        signed = self._look_up()
+        of_its_own = signed.get(device_target(self.device_id, self._model))
+        assignment = of_its_own or signed.get(ring_target(self.ring, self._model))
+        if assignment is None or (assignment.rollout, assignment.sequence) == self._obeyed:
             return
-        self._obeyed = assignment.sequence
+        self._obeyed = assignment.rollout, assignment.sequence
         arm = assignment.arm_of(self.device_id, self.labels)
         if arm is None:
             return

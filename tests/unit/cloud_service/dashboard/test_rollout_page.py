@@ -8,12 +8,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cloud_service.access.action_log import Entry
 from cloud_service.access.roles import Role
 from cloud_service.dashboard.site import Site
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.plan import Comparison, Stage, Thresholds
 from cloud_service.rollout.records import RolloutState
+from cloud_service.rollout.telling import arm_of
 from cloud_service.storage.action_store import ActionLog, Wanted
-from shared.update.assignment import device_share
+from cloud_service.storage.rollout_pins import PinStore
+from shared.update.assignment import Assignment, device_share
 from shared.update.report import ErrorKind, Phase
 from tests.support.rollout_parts import MODEL, NEW, OLD, a_plan, a_report, broken, committed, installed
 from tests.support.rollout_scene import RolloutScene
@@ -275,3 +279,26 @@ async def test_a_devices_page_says_its_labels(site: Site, scene: RolloutScene) -
     async with talk_to(site) as client:
         await sign_in(client, "vera")
         assert "labels line 3, site berlin" in (await client.get("/devices/press-1")).text
+
+
+async def test_the_pages_say_which_devices_are_pinned(site: Site, scene: RolloutScene) -> None:
+    halfway(scene)
+    assignment = Assignment(MODEL, "pin-1", 0, 1, (arm_of(OLD),))
+    order = DeviceOrder("dock-1", MODEL, "pin-1", 0, assignment, scene.now_s, "anna")
+    async with talk_to(site) as client:
+        await sign_in(client, "vera")
+        assert "pinned" not in (await client.get("/updates")).text
+        PinStore(site.writing).pin(order, Entry(1, "anna", "operator", "rollout.pin", "dock-1"), most=1)
+        page = (await client.get("/updates")).text
+    assert f"1 device is pinned to a release of its own and in no rollout: dock-1 to {MODEL} {OLD.version}" in page
+
+
+async def test_a_devices_page_says_that_it_is_pinned(site: Site, scene: RolloutScene) -> None:
+    field = WatchedGates(site.writing, scene.now_s)
+    field.add_device("press-1")
+    scene.hear([replace(a_report("press-1", "pin-20300131-abc123"), model=field.known.model)])
+    async with talk_to(site) as client:
+        await sign_in(client, "vera")
+        page = (await client.get("/devices/press-1")).text
+    assert "pinned to a release of its own by pin-20300131-abc123" in page
+    assert 'href="/updates/pin-' not in page

@@ -9,25 +9,30 @@ from sqlalchemy import update
 
 from cloud_service.rollout.conductor import Conductor
 from cloud_service.rollout.desk import Order, RolloutDesk
+from cloud_service.rollout.device_order import DeviceOrder
 from cloud_service.rollout.log_entries import Actor
 from cloud_service.rollout.messenger import Messenger
-from cloud_service.rollout.plan import Stage
-from cloud_service.rollout.records import RolloutState
+from cloud_service.rollout.pin_desk import PinDesk
+from cloud_service.rollout.plan import Release, Stage, Thresholds
+from cloud_service.rollout.records import RolloutState, StageFigures
 from cloud_service.rollout.service import RolloutService
+from cloud_service.rollout.telling import arm_of
+from cloud_service.storage.action_store import ActionLog, Wanted
 from cloud_service.storage.engine import open_engine
+from cloud_service.storage.rollout_pins import PinStore
 from cloud_service.storage.rollout_reader import RolloutReader
 from cloud_service.storage.rollout_store import RolloutStore
 from cloud_service.storage.rollout_tables import rollouts
 from cloud_service.storage.schema import migrate
 from cloud_service.storage.transactions import open_durable_engine
 from shared import topics
-from shared.errors import BrokerError, RegistryError
+from shared.errors import BrokerError, RegistryError, RolloutError
 from shared.mqtt import BrokerStatistics, Message
 from shared.update.assignment import Assignment
 from shared.update.codec import decode_hint, encode_report
 from shared.update.report import InstalledRelease, UpdateReport
 from tests.support.fake_clock import FakeClock
-from tests.support.rollout_parts import MODEL, NEW, OLD, a_plan, broken, committed
+from tests.support.rollout_parts import MODEL, NEW, OLD, a_plan, a_report, broken, committed
 
 ANNA = Actor("anna", "operator")
 CANARY = f"rings/canary/{MODEL}.json"
@@ -99,10 +104,20 @@ class Bench:
     def restart(self) -> None:
         """A new process on the same store."""
         reader = RolloutReader(open_engine(self.url, writes=False))
+        self.pins = PinStore(open_durable_engine(self.url))
+        self.pin_desk = PinDesk(self.pins, self.clock, most=2)
         self.messenger = Messenger(self.store, self.director, self.broker.publish, self.clock)
-        self.conductor = Conductor(self.store, reader, self.clock)
+        self.pin_messenger = Messenger(self.pins, self.director, self.broker.publish, self.clock)
+        self.conductor = Conductor(self.store, self.pins, reader, self.clock)
         self.service = RolloutService(
-            self.store, self.conductor, self.messenger, self.clock, interval_s=1.0, kept_days=30, link=self.link
+            self.store,
+            self.pins,
+            self.conductor,
+            (self.messenger, self.pin_messenger),
+            self.clock,
+            interval_s=1.0,
+            kept_days=30,
+            link=self.link,
         )
 
     def link(self) -> BrokerStatistics:
@@ -175,7 +190,7 @@ async def test_a_broker_that_comes_back_empty_is_told_everything(bench: Bench) -
     bench.broker.retained.clear()
     await bench.service.turn()
     assert bench.hinted("canary") == 0
-    await bench.messenger.hears_of_connection()
+    await bench.service.hears_of_connection()
     await bench.service.turn()
     assert bench.hinted("canary") == bench.director.signed[CANARY].sequence
 
@@ -332,3 +347,121 @@ async def test_orders_of_people_are_carried_out(bench: Bench) -> None:
     assert bench.desk.give(Order.ABORT_KEEP, rollout.id, ANNA).state is RolloutState.ABORTED
     await bench.service.turn()
     assert bench.director.signed[CANARY].arms[0].version == NEW.version
+
+
+DOCK = "dock-1"
+OF_DOCK = f"devices/{DOCK}/{MODEL}.json"
+DOCK_TOPIC = topics.desired(DOCK, MODEL)
+
+
+def pin(bench: Bench, device_id: str = DOCK, release: Release = NEW) -> DeviceOrder:
+    assignment = Assignment(MODEL, bench.pin_desk.new_id(), 0, 1, (arm_of(release),))
+    return bench.pin_desk.pin(device_id, assignment, ANNA, "under repair")
+
+
+async def test_a_pinned_device_is_told_once_it_is_signed_and_until_it_is_unpinned(bench: Bench) -> None:
+    order = pin(bench)
+    bench.director.fault = "an online key is not here"
+    await bench.service.turn()
+    assert DOCK_TOPIC not in bench.broker.retained
+    assert bench.pin_messenger.problem == "device dock-1 waits for the director: an online key is not here"
+    bench.director.fault = ""
+    await bench.service.turn()
+    assert bench.director.signed[OF_DOCK] == order.assignment
+    hint = decode_hint(bench.broker.retained[DOCK_TOPIC])
+    assert (hint.rollout, hint.sequence) == (order.rollout_id, order.sequence)
+    bench.pin_desk.unpin(DOCK, MODEL, ANNA, "")
+    await bench.service.turn()
+    assert OF_DOCK not in bench.director.signed
+    assert bench.broker.retained[DOCK_TOPIC] == b""
+
+
+async def test_a_broker_that_comes_back_empty_and_a_service_that_starts_again_tell_pinned_devices_anew(
+    bench: Bench,
+) -> None:
+    order = pin(bench)
+    await bench.service.turn()
+    for again in (bench.service.hears_of_connection, None):
+        bench.broker.retained.clear()
+        if again:
+            await again()
+        else:
+            bench.restart()
+        await bench.service.turn()
+        assert decode_hint(bench.broker.retained[DOCK_TOPIC]).sequence == order.sequence
+
+
+async def test_each_pin_of_a_device_has_a_sequence_above_all_before_it(bench: Bench) -> None:
+    sequences, names = [], set()
+    for release in (NEW, OLD, NEW):
+        order = pin(bench, release=release)
+        await bench.service.turn()
+        assert bench.director.signed[OF_DOCK] == order.assignment
+        ended = bench.pin_desk.unpin(DOCK, MODEL, ANNA, "")
+        await bench.service.turn()
+        sequences += [order.sequence, ended.sequence]
+        names.add(order.rollout_id)
+    assert sequences == sorted(set(sequences)) and len(names) == 3
+
+
+async def test_a_pin_outruns_what_the_director_signed_for_the_device_before_the_store_was_lost(bench: Bench) -> None:
+    bench.clock.jump(10 * 365 * 86_400)
+    ahead = pin(bench).sequence
+    await bench.service.turn()
+    bench.clock.jump(-10 * 365 * 86_400)
+    bench.begin_anew("later")
+    pin(bench, release=OLD)
+    await bench.service.turn()
+    assert bench.pin_messenger.problem == ""
+    assert bench.director.signed[OF_DOCK].sequence == ahead + 1
+    assert bench.director.signed[OF_DOCK].arms[0].version == OLD.version
+
+
+async def test_a_pinned_device_neither_stops_a_stage_nor_lets_it_pass(bench: Bench) -> None:
+    for name in ("d1", "d2"):
+        pin(bench, name, OLD)
+    rollout = bench.desk.start(a_plan(thresholds=Thresholds(min_devices=1)), ANNA)
+    await bench.service.turn()
+    await bench.hear(committed("d1", rollout.id), broken("d2", rollout.id), a_report("d3", rollout.id))
+    await bench.service.turn()
+    (seen,) = bench.store.active()
+    assert seen.state is RolloutState.RUNNING
+    assert seen.stages[0].figures == StageFigures(eligible=1, under_way=1)
+    bench.pin_desk.unpin("d1", MODEL, ANNA, "")
+    await bench.service.turn()
+    (seen,) = bench.store.active()
+    assert (seen.stages[0].figures.eligible, seen.stages[0].figures.committed) == (2, 1)
+
+
+async def test_more_pins_than_the_director_would_sign_are_not_begun(bench: Bench) -> None:
+    pin(bench)
+    pin(bench, "dock-2")
+    with pytest.raises(RolloutError, match="2 devices are pinned, and 2 may be"):
+        pin(bench, "dock-3")
+    pin(bench, release=OLD)
+    bench.pin_desk.unpin("dock-2", MODEL, ANNA, "")
+    pin(bench, "dock-3")
+    assert bench.pins.pinned(MODEL) == {DOCK, "dock-3"}
+
+
+async def test_who_pins_and_unpins_stands_in_the_log_and_what_was_refused_does_not(bench: Bench) -> None:
+    pin(bench)
+    bench.pin_desk.unpin(DOCK, MODEL, ANNA, "it is mended")
+    with pytest.raises(RolloutError, match="device dock-1 is not pinned to a release of intents"):
+        bench.pin_desk.unpin(DOCK, MODEL, ANNA, "")
+    log = ActionLog(open_engine(bench.url, writes=False))
+    assert log.verify().problem == ""
+    assert [(each.entry.action, each.entry.subject, each.entry.detail) for each in log.read(Wanted(9))] == [
+        ("rollout.unpin", f"{MODEL}/{DOCK}", '{"reason":"it is mended","version":"2"}'),
+        ("rollout.pin", f"{MODEL}/{DOCK}", '{"reason":"under repair","version":"2"}'),
+    ]
+
+
+async def test_pins_that_ended_long_ago_are_forgotten_and_those_in_force_are_not(bench: Bench) -> None:
+    pin(bench)
+    pin(bench, "dock-2")
+    bench.pin_desk.unpin("dock-2", MODEL, ANNA, "")
+    await bench.service.turn()
+    bench.clock.advance(31 * 86_400)
+    await bench.service.turn()
+    assert [order.device_id for order in bench.pins.orders()] == [DOCK]

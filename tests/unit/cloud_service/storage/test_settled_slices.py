@@ -1,8 +1,8 @@
-"""A year by device: days that have ended are read once, and what is told stays the truth."""
+"""A year by device or by label: days that have ended are read once, and what is told stays the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from cloud_service.storage import tables
 from cloud_service.storage.offload_reader import OffloadReader
 from cloud_service.storage.rows import count_row
 from cloud_service.storage.schema import migrate
-from cloud_service.storage.settled_slices import SettledSlices, settled_part
+from cloud_service.storage.settled_slices import Remembered, SettledSlices, settled_part
 from tests.support.full_store import counted
 
 TODAY_S = 20_833 * DAY_S
@@ -35,11 +35,18 @@ def told(day_s: int, owner: str) -> Tally:
     return counted(400 + (day_s - DAYS[-1]) // DAY_S * 100 + 7 * len(owner), 2)
 
 
+def key_of(day_s: int, owner: str, version: str = "7") -> CountKey:
+    return CountKey(Bucket(DAY_S, day_s), owner, "intents", version, "", "everyone")
+
+
 def book(engine: Engine, days: list[int], owners: tuple[str, ...] = (*DEVICES, WHOLE_FLEET)) -> None:
-    keys = [CountKey(Bucket(DAY_S, day_s), owner, "intents", "7", "", "everyone") for day_s in days for owner in owners]
-    rows = [count_row(key, told(key.bucket.starts_s, key.device_id)) for key in keys]
+    keys = [key_of(day_s, owner) for day_s in days for owner in owners]
+    add(engine, {key: told(key.bucket.starts_s, key.device_id) for key in keys})
+
+
+def add(engine: Engine, tallies: Mapping[CountKey, Tally]) -> None:
     with engine.begin() as connection:
-        connection.execute(insert(tables.counts), rows)
+        connection.execute(insert(tables.counts), [count_row(key, tally) for key, tally in tallies.items()])
 
 
 def write_status(engine: Engine, written_s: int) -> None:
@@ -65,12 +72,12 @@ def read(reader: OffloadReader, question: OffloadQuestion = QUESTION) -> Offload
 
 
 @contextmanager
-def days_read(engine: Engine) -> Iterator[list[int]]:
-    """The begins from which single devices' figures were read."""
+def days_read(engine: Engine, words: str = "latency") -> Iterator[list[int]]:
+    """The begins from which counts were read, in questions with these words; by default the devices' figures."""
     begins: list[int] = []
 
     def hear(_: Connection, __: Any, statement: str, parameters: Any, ___: Any, ____: bool) -> None:
-        if "latency" in statement:
+        if words in statement and ("latency" in statement) == (words == "latency"):
             values = parameters.values() if isinstance(parameters, dict) else parameters
             begins.append(min(each for each in values if isinstance(each, int) and each > 10 * DAY_S))
 
@@ -133,11 +140,73 @@ def test_each_filter_has_figures_of_its_own(store: Engine, reading: Engine) -> N
     assert_true(read(reader, replace(QUESTION, filter=Filter(version="7"))), DAYS[1:])
 
 
-def test_only_whole_days_of_the_past_are_settled() -> None:
+def test_devices_are_chosen_by_what_is_in_memory_and_what_is_new(store: Engine, reading: Engine) -> None:
+    reader = OffloadReader(reading)
+    assert [each.value for each in read(reader, replace(QUESTION, top=1)).slices] == ["d1"]
+    more = told(DAYS[1], "d2")
+    add(store, {key_of(DAYS[0], "d2"): more, key_of(DAYS[0], "new"): counted(100)})
+    found = read(reader, replace(QUESTION, top=1))
+    assert [each.value for each in found.slices] == ["d2"] and found.rest_values == 2
+    add(store, {key_of(DAYS[0], "busy"): counted(1_000_000)})
+    assert [each.value for each in read(reader, replace(QUESTION, top=2)).slices] == ["busy", "d2"]
+    assert read(reader, replace(QUESTION, top=2)) == read(OffloadReader(reading), replace(QUESTION, top=2))
+
+
+def test_days_that_have_ended_are_ranked_once_for_each_filter(store: Engine, reading: Engine) -> None:
+    reader, ranked = OffloadReader(reading), "counts.device_id != "
+    with days_read(reading, ranked) as begins:
+        for _ in range(2):
+            read(reader)
+            read(reader, replace(QUESTION, filter=Filter(version="7")))
+    first, today = TODAY_S - 6 * DAY_S, TODAY_S
+    assert begins == [first, today, first, today, today, today]
+
+
+def test_a_year_by_label_is_what_is_in_memory_and_what_is_new(store: Engine, reading: Engine) -> None:
+    labels = {0: ("fee", "card"), 1: ("card",), 2: ("loan", "card"), 3: ("loan", "余额查询")}
+    tallies = {back: counted(7000 + 100 * back, labels=names) for back, names in labels.items()}
+    add(store, {key_of(DAYS[back], WHOLE_FLEET, "8"): tallies[back] for back in (1, 2, 3)})
+    asked = OffloadQuestion(Dimension.LABEL, AXIS, Filter(version="8"))
+    reader = OffloadReader(reading)
+    with days_read(reading, "counts.labels") as begins:
+        assert_labels(read(reader, asked), {DAYS[back]: tallies[back] for back in (1, 2, 3)})
+        add(store, {key_of(DAYS[0], WHOLE_FLEET, "8"): tallies[0]})
+        assert_labels(read(reader, asked), {DAYS[back]: tally for back, tally in tallies.items()})
+    assert begins == [AXIS.since_s, TODAY_S, TODAY_S]
+    assert read(reader, asked) == read(OffloadReader(reading), asked)
+    assert read(reader, replace(asked, filter=Filter())).slices == read(reader, asked).slices
+
+
+def assert_labels(reading: OffloadReading, tallies: Mapping[int, Tally]) -> None:
+    truth = total(tallies.values()).labels
+    assert {each.value: each.label for each in reading.slices} == truth
+    for each in reading.slices:
+        told_of = {day_s: tally.labels[each.value] for day_s, tally in tallies.items() if each.value in tally.labels}
+        assert each.shares == {day_s: Share(counts.wanted, counts.accepted) for day_s, counts in told_of.items()}
+    assert reading.whole.share.whole == sum(counts.accepted for counts in truth.values())
+    assert set(reading.whole.shares) == set(tallies)
+
+
+def test_what_takes_most_memory_is_bounded_by_its_size_and_the_oldest_goes_first() -> None:
+    kept: Remembered[str, str] = Remembered(10, len)
+    kept.put("a", "1234")
+    kept.put("b", "12345")
+    kept.put("a", "123")
+    kept.put("c", "12")
+    assert [kept.get(key) for key in "abc"] == ["123", "12345", "12"]
+    kept.put("d", "1")
+    assert [kept.get(key) for key in "abcd"] == [None, "12345", "12", "1"]
+    kept.put("e", "12345678901")
+    assert [kept.get(key) for key in "bcde"] == [None] * 4
+
+
+def test_only_whole_days_and_hours_of_the_past_are_settled() -> None:
     assert settled_part(AXIS, TODAY_S + HOUR_S) == replace(AXIS, until_s=TODAY_S)
     assert settled_part(AXIS, TODAY_S + HOUR_S - 1) == replace(AXIS, until_s=TODAY_S - DAY_S)
     assert settled_part(AXIS, TODAY_S + 90 * DAY_S) == AXIS
     assert settled_part(AXIS, 0).span_s == 0
+    hours = Axis(TODAY_S - DAY_S, TODAY_S, HOUR_S)
+    assert settled_part(hours, TODAY_S - MINUTE_S) == replace(hours, until_s=TODAY_S - 2 * HOUR_S)
     assert settled_part(Axis(TODAY_S - HOUR_S, TODAY_S, MINUTE_S), TODAY_S + DAY_S).span_s == 0
 
 
