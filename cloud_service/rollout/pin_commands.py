@@ -12,7 +12,7 @@ from cloud_service.registry.catalogue import ListedRelease, listed_releases, rec
 from cloud_service.registry.repository import Repository, open_repository
 from cloud_service.rollout.command_parts import host_actor, reading, say, say_if_not_carried_out, writing
 from cloud_service.rollout.pin_desk import PinDesk
-from cloud_service.rollout.pinning import PinWish, make_pin
+from cloud_service.rollout.pinning import SHORT_TRIAL, PinWish, make_pin
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.words import pin_fields, pin_lines
 from cloud_service.storage.rollout_pins import PinReader, PinStore
@@ -70,15 +70,13 @@ def _wish(options: argparse.Namespace) -> PinWish:
     model, separator, version = options.release.partition("@")
     if not separator:
         raise RolloutError(f"{options.release!r}: write a release as MODEL@VERSION")
-    wish = PinWish(
+    return PinWish(
         checked_identifier("device", options.device),
         checked_identifier("model", model),
         checked_identifier("version", version),
         options.gate,
+        Trial(requests=0, seconds=0.0) if options.without_trial else SHORT_TRIAL,
     )
-    if options.without_trial:
-        return PinWish(wish.device_id, wish.model, wish.version, wish.gate, Trial(requests=0, seconds=0.0))
-    return wish
 
 
 def _releases(repository: Repository, wish: PinWish) -> list[ListedRelease]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import tempfile
 import threading
@@ -15,7 +13,7 @@ import psutil
 
 from cloud_service.fleet.reading import FleetReading
 from shared.types import RequestCounters
-from tests.bench.report import Figure, machine, show
+from tests.bench.report import Figure, finish, options
 from tests.support.device_swarm import Outcome, Swarm
 from tests.support.fleet_process import CloudRole, StoreWatch
 from tests.support.mosquitto import Mosquitto
@@ -163,18 +161,13 @@ def figures_of(run: Run, devices: int) -> list[Figure]:
 
 def main() -> None:
     """Measure and print; exit status 1 where something was lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--interval-s", type=float, default=10.0)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    run = measure(given.devices, given.minutes, given.interval_s)
-    figures = figures_of(run, given.devices)
-    show(figures)
-    if given.json:
-        document = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
-        given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    asked = parser.parse_args()
+    run = measure(asked.devices, asked.minutes, asked.interval_s)
+    finish(figures_of(run, asked.devices), __doc__ or "", asked)
     if run.lost:
         raise SystemExit(1)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 import urllib.request
@@ -22,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from cloud_service.fleet.buckets import DAY_S, HOUR_S, MINUTE_S, Retention
-from tests.bench.report import Figure, finish
+from tests.bench.report import Figure, finish, options
 from tests.support.fleet_process import CloudRole, write_cloud_toml
 from tests.support.full_records import SESSION_ID, fill_records
 from tests.support.full_store import Extent, device_name, fill_store
@@ -107,10 +106,9 @@ class Store:
     records: int
 
 
-def store_of(arguments: list[str]) -> tuple[Store, list[str]]:
-    """What to fill in, where, and what is left of the command line."""
-    parser = argparse.ArgumentParser(add_help=False)
-    usual = Extent()
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser, usual = options(__doc__), Extent()
     parser.add_argument("--devices", type=int, default=usual.devices)
     parser.add_argument("--device-days", type=int, default=usual.days_s // DAY_S)
     parser.add_argument("--device-hours", type=int, default=usual.hours_s // HOUR_S)
@@ -118,11 +116,15 @@ def store_of(arguments: list[str]) -> tuple[Store, list[str]]:
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--full", action="store_true")
-    found, rest = parser.parse_known_args(arguments)
+    return parser.parse_args()
+
+
+def store_of(asked: argparse.Namespace) -> Store:
+    """What to fill in, and where."""
     kept = Retention()
-    spans = (found.device_minutes * MINUTE_S, found.device_hours * HOUR_S, found.device_days * DAY_S)
-    spans = (kept.minutes_s, kept.hours_s, kept.days_s) if found.full else spans
-    return Store(found.store, Extent(found.devices, *spans), found.records), rest
+    spans = (asked.device_minutes * MINUTE_S, asked.device_hours * HOUR_S, asked.device_days * DAY_S)
+    spans = (kept.minutes_s, kept.hours_s, kept.days_s) if asked.full else spans
+    return Store(asked.store, Extent(asked.devices, *spans), asked.records)
 
 
 def fill(file: Path, store: Store) -> None:
@@ -144,8 +146,8 @@ def _tell(words: str, began_s: float) -> None:
 
 def main() -> None:
     """Fill, measure and print."""
-    store, sys.argv[1:] = store_of(sys.argv[1:])
-    figures = []
+    asked, figures = parsed(), []
+    store = store_of(asked)
     with tempfile.TemporaryDirectory() as name:
         folder = store.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +158,7 @@ def main() -> None:
         with CloudRole(config, "web") as web:
             for words, path in PAGES.items():
                 figures += figures_of(words, page_ms(web, path))
-    finish(figures, __doc__ or "")
+    finish(figures, __doc__ or "", asked)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ is answered without swaps.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import itertools
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +32,7 @@ from shared.clock import SystemClock
 from shared.types import RequestedRoute
 from shared.update.report import InstalledRelease
 from tests.bench.bench_gateway import FULL_BUNDLE, questions
-from tests.bench.report import Figure, finish
+from tests.bench.report import Figure, finish, options
 from tests.bench.swap_load import Asking, Seen, another_version, capacity_per_s
 from tests.support.agent_process import ROOT
 from tests.support.gateway_parts import question, stub_of
@@ -163,18 +161,17 @@ async def run(plan: Plan) -> list[Figure]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options(__doc__)
     parser.add_argument("--minutes", type=float, default=0.75)
     parser.add_argument("--every-s", type=float, default=5.0)
     parser.add_argument("--edge", type=Path, default=EDGE_BUNDLE)
     parser.add_argument("--full", type=Path, default=FULL_BUNDLE)
     parser.add_argument("--load", choices=LOADS)
-    asked, rest = parser.parse_known_args()
+    asked = parser.parse_args()
     loads = (asked.load,) if asked.load else LOADS
     plan = Plan(asked.edge, asked.full, loads, asked.minutes * 60, asked.every_s)
     figures: list[Figure] = anyio.run(run, plan, backend_options={"use_uvloop": True})
-    sys.argv[1:] = rest
-    finish(figures, __doc__ or "")
+    finish(figures, __doc__ or "", asked)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ has a disk for that, as a thousand devices' synced writes are no matter of one d
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.report import Figure, finish
+from tests.bench.report import Figure, finish, options
 from tests.support.update_fleet import Reached, Stopped, UpdateFleet, all_named
 from tests.support.update_swarm import Fault
 
@@ -85,15 +83,15 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options(__doc__)
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--real", type=int, default=8)
     parser.add_argument("--hint-spread-s", type=float, default=1.0)
-    arguments, sys.argv[1:] = parser.parse_known_args()
+    asked = parser.parse_args()
     in_memory = _IN_MEMORY if _IN_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory(dir=in_memory) as slots:
-        figures = measure(arguments.devices, arguments.real, arguments.hint_spread_s, Path(name), Path(slots))
-    finish(figures, __doc__ or "")
+        figures = measure(asked.devices, asked.real, asked.hint_spread_s, Path(name), Path(slots))
+    finish(figures, __doc__ or "", asked)
 
 
 if __name__ == "__main__":

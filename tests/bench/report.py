@@ -47,11 +47,16 @@ def show(figures: Sequence[Figure]) -> None:
         print(f"| {figure.what} | {figure.median:.3g} {figure.unit} | {span} | {figure.aim} |")
 
 
-def finish(figures: Sequence[Figure], description: str) -> None:
-    """Print, and write JSON where the command line says `--json FILE`."""
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What every measurement takes; one with options of its own adds them, and parses before it begins."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path)
-    target = parser.parse_args().json
+    return parser
+
+
+def finish(figures: Sequence[Figure], description: str, asked: argparse.Namespace | None = None) -> None:
+    """Print, and write JSON where the command line, parsed to `asked` or to be parsed now, says `--json FILE`."""
+    target: Path | None = (asked or options(description).parse_args()).json
     show(figures)
     if target:
         document = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
