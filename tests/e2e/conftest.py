@@ -26,8 +26,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """Far from UTC, so that times which are shown as stored are found out."""
-    size = {"width": 1280, "height": 900}
-    context = browser.new_context(viewport=size, timezone_id="Asia/Shanghai", ignore_https_errors=True)  # type: ignore[arg-type]
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, timezone_id="Asia/Shanghai", ignore_https_errors=True
+    )
     yield context
     context.close()
 

@@ -45,6 +45,13 @@ def write_configs(folder: Path, port: int, *, trial_seconds: float = 1.0) -> tup
     return config, agent
 
 
+def version(agent: AgentProcess) -> str:
+    """Which release answers."""
+    status, body = agent.post({"text": "alpha beta"})
+    assert status == 200
+    return str(body["model"]["version"])
+
+
 @contextmanager
 def asked_all_the_time(agent: AgentProcess) -> Iterator[Counter[str]]:
     """Counts answers by the version that gave them, and by status those that were none."""
@@ -54,7 +61,7 @@ def asked_all_the_time(agent: AgentProcess) -> Iterator[Counter[str]]:
     def ask() -> None:
         while not ended.wait(0.005):
             status, body = agent.post({"text": "alpha beta"})
-            answers[body["model"]["version"] if status == 200 else f"status {status}"] += 1  # type: ignore[index]
+            answers[body["model"]["version"] if status == 200 else f"status {status}"] += 1
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -78,8 +85,8 @@ def state_of(config: Path, rollout_id: str) -> str:
 def test_a_release_reaches_a_device_under_traffic_and_stays_after_a_restart(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "broker") as broker:
         config, agent_file = write_configs(tmp_path, broker.port)
-        for version, name in (("1.0.0", "v1"), ("2.0.0", "v2")):
-            write_tiny_bundle(tmp_path / name, version=version)
+        for number, name in (("1.0.0", "v1"), ("2.0.0", "v2")):
+            write_tiny_bundle(tmp_path / name, version=number)
         cloud(config, "keys", "init", "--threshold", "1", "--keys", "1")
         for name in ("v1", "v2"):
             cloud(config, "publish", str(tmp_path / name))
@@ -93,18 +100,12 @@ def test_a_release_reaches_a_device_under_traffic_and_stays_after_a_restart(tmp_
                 assert set(answers) == {"1.0.0", "2.0.0"}
                 agent.terminate()
             with AgentProcess(agent_file) as agent:
-                status, body = agent.post({"text": "alpha beta"})
-                assert (status, body["model"]["version"]) == (200, "2.0.0")  # type: ignore[index]
+                assert version(agent) == "2.0.0"
 
 
 def test_a_release_that_begins_at_one_site_reaches_its_devices_and_the_others_when_it_is_promoted(
     tmp_path: Path,
 ) -> None:
-    def version(agent: AgentProcess) -> str:
-        status, body = agent.post({"text": "alpha beta"})
-        assert status == 200
-        return str(body["model"]["version"])  # type: ignore[index]
-
     def devices_of_stages() -> list[int]:
         status = json.loads(cloud(config, "rollout", "status", rollout_id, "--json"))
         return [stage["figures"]["eligible"] for stage in status["stages"]]
@@ -140,11 +141,6 @@ def test_a_release_that_begins_at_one_site_reaches_its_devices_and_the_others_wh
 
 
 def test_a_pinned_device_installs_its_own_release_and_unpinned_goes_back_to_its_rings(tmp_path: Path) -> None:
-    def version(agent: AgentProcess) -> str:
-        status, body = agent.post({"text": "alpha beta"})
-        assert status == 200
-        return str(body["model"]["version"])  # type: ignore[index]
-
     def pins() -> list[dict[str, object]]:
         return [json.loads(line) for line in cloud(config, "rollout", "pins", "--json").splitlines()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from shared.mqtt import BrokerAddress, BrokerLink, Message
 from shared.pb import fleet_pb2
 from shared.update.blocks import BlockRange, BlockRequest
 from shared.update.codec import decode_block, decode_publisher, encode_block_request
+from tests.support.bucket import needs_obstore
 from tests.support.mosquitto import EXECUTABLE, Mosquitto
 from tests.support.repository_files import (
     BIG,
@@ -68,7 +68,7 @@ async def test_files_come_whole_through_the_deployed_rules(tmp_path: Path) -> No
             tasks.cancel_scope.cancel()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="obstore needs Python 3.11")
+@needs_obstore
 async def test_many_devices_that_follow_one_hint_are_few_requests_to_the_bucket(tmp_path: Path) -> None:
     files = write_repository(tmp_path / "repository")
     with Mosquitto(tmp_path / "broker") as broker, serving_s3(tmp_path / "repository") as s3:

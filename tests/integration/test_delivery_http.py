@@ -22,6 +22,7 @@ from edge_agent.update.http_source import HttpSource
 from edge_agent.update.windows import TransferLimits
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError, FetchFailed, FileNotThere
+from tests.support.bucket import needs_obstore
 from tests.support.mosquitto import EXECUTABLE, Mosquitto
 from tests.support.repository_files import BIG, EMPTY, LinkedSource, chunk_names, read_all, write_repository
 from tests.support.tiny_s3 import serving_s3
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.anyio
 _ROOT = Path(__file__).resolve().parents[2]
 _QUICK = TransferLimits(stalled_after_s=3.0, grace_s=30.0)
 _BUCKET = '[registry]\nurl = "s3://fleet"\n[delivery]\nport = 0\nmetrics_port = 0\n'
-needs_obstore = pytest.mark.skipif(sys.version_info < (3, 11), reason="obstore needs Python 3.11")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from cloud_service.registry.verification import StoreFetcher, verify
 from shared.bundle import read_bundle, replace_gate
 from shared.update.gate_packing import DICTIONARY, packed_gate
 from shared.update.names import gate_target, ring_target
+from tests.support.bucket import needs_obstore
 from tests.support.repository_folder import RepositoryFolder, make_repository
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -170,7 +171,7 @@ def test_the_demos_gate_travels_in_less_than_2_kb_and_comes_out_as_it_went_in() 
     assert zstandard.ZstdDecompressor(dict_data=DICTIONARY).stream_reader(packed).read() == document
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="obstore needs Python 3.11")
+@needs_obstore
 def test_a_repository_in_a_bucket_is_the_same(tmp_path: Path) -> None:
     from obstore.store import LocalStore
 

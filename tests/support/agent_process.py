@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY = re.compile(r"ready after ([0-9.]+) s at (\S+)")
@@ -50,11 +51,11 @@ class AgentProcess:
     ) -> None:
         self.kill()
 
-    def post(self, body: object, timeout_s: float = 10.0) -> tuple[int, object]:
+    def post(self, body: object, timeout_s: float = 10.0) -> tuple[int, Any]:
         """The status and the parsed body that `/v1/infer` gives for `body`."""
         return self.post_to("/v1/infer", body, timeout_s)
 
-    def post_to(self, path: str, body: object, timeout_s: float = 10.0) -> tuple[int, object]:
+    def post_to(self, path: str, body: object, timeout_s: float = 10.0) -> tuple[int, Any]:
         """The status and the parsed body that `path` gives for `body`."""
         request = urllib.request.Request(self.url + path, json.dumps(body).encode())
         try:

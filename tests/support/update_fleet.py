@@ -136,7 +136,7 @@ class AskedAgent:
             except OSError:
                 status, body = 0, {}
             if status == 200:
-                self.answers[body["model"]["version"]] += 1  # type: ignore[index]
+                self.answers[body["model"]["version"]] += 1
             else:
                 self.failed += 1
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +12,13 @@ from cloud_service.delivery.bucket_files import BucketFiles
 from cloud_service.delivery.files import FilePart, FolderFiles, RepositoryFiles
 from shared.clock import SystemClock
 from shared.update.names import chunk_path
+from tests.support.bucket import HAS_OBSTORE, needs_obstore
 from tests.support.fake_clock import FakeClock
 from tests.support.tiny_s3 import TinyS3, open_s3, s3_at, serving_s3
 
 KB, MB = 1 << 10, 1 << 20
 CHUNK, LONG, EMPTY = chunk_path("a" * 64), chunk_path("b" * 64), "targets/models/m/empty.json"
 TIMESTAMP = "metadata/timestamp.json"
-HAS_OBSTORE = sys.version_info >= (3, 11)
-needs_obstore = pytest.mark.skipif(not HAS_OBSTORE, reason="obstore needs Python 3.11")
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from cloud_service.registry.store import ArtifactStore, FolderStore
 from shared.errors import RegistryError
+from tests.support.bucket import HAS_OBSTORE, needs_obstore
 
 
 def stores(folder: Path) -> list[ArtifactStore]:
     found: list[ArtifactStore] = [FolderStore(folder / "plain")]
-    if sys.version_info >= (3, 11):
+    if HAS_OBSTORE:
         from obstore.store import LocalStore, MemoryStore
 
         from cloud_service.registry.object_store import BucketStore
@@ -21,7 +21,7 @@ def stores(folder: Path) -> list[ArtifactStore]:
     return found
 
 
-@pytest.fixture(params=range(3 if sys.version_info >= (3, 11) else 1), ids=("folder", "memory", "local bucket")[:3])
+@pytest.fixture(params=range(3 if HAS_OBSTORE else 1), ids=("folder", "memory", "local bucket")[:3])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     return stores(tmp_path)[int(request.param)]
 
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_plain_words(tmp_path: Path) 
         FolderStore(tmp_path / "file").put("chunks/a.zst", b"data")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="obstore needs Python 3.11")
+@needs_obstore
 def test_another_machines_lock_keeps_this_one_out_of_the_bucket(tmp_path: Path) -> None:
     from obstore.store import MemoryStore
 
