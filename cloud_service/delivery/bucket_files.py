@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from cloud_service.delivery.files import FilePart, require_repository_path
+from cloud_service.lru_cache import LruCache
 from shared.clock import Clock
 from shared.update.names import CHUNKS, TARGETS
 
@@ -39,7 +39,8 @@ class BucketFiles:
         self._store = store
         self._name = name
         self._errors: tuple[type[Exception], ...] = (BaseError, OSError, ValueError, OverflowError)
-        self._kept = _Segments(clock, most_kept_bytes)
+        self._clock = clock
+        self._kept: LruCache[_Place, tuple[float, FilePart]] = LruCache(most_kept_bytes, lambda each: len(each[1].data))
         self._reading = tuple(threading.Lock() for _ in range(_READS_AT_ONCE))
 
     def read(self, path: str, offset: int, length: int) -> FilePart:
@@ -59,13 +60,17 @@ class BucketFiles:
     def _segment(self, path: str, begin: int) -> FilePart:
         """Whoever wants what another reads just now waits for it."""
         place = (path, begin)
-        if (kept := self._kept.get(place)) is not None:
-            return kept
+        if (segment := self._read_lately(place)) is not None:
+            return segment
         with self._reading[hash(place) % _READS_AT_ONCE]:
-            if (kept := self._kept.get(place)) is None:
-                kept = self._fetch(path, begin, _SEGMENT_BYTES)
-                self._kept.put(place, kept)
-            return kept
+            if (segment := self._read_lately(place)) is None:
+                segment = self._fetch(path, begin, _SEGMENT_BYTES)
+                self._kept.put(place, (self._clock.monotonic_s() + _KEPT_S, segment))
+            return segment
+
+    def _read_lately(self, place: _Place) -> FilePart | None:
+        until_s, segment = self._kept.get(place) or (0.0, None)
+        return segment if self._clock.monotonic_s() < until_s else None
 
     def _fetch(self, path: str, begin: int, length: int) -> FilePart:
         try:
@@ -93,31 +98,3 @@ class BucketFiles:
             reason, *_ = str(error).splitlines() or [type(error).__name__]
             raise OSError(f"{self._name} does not give {path}: {reason}") from error
         return length
-
-
-class _Segments:
-    """What was read lately, the longest unused going first. For several threads."""
-
-    def __init__(self, clock: Clock, most_bytes: int) -> None:
-        self._clock = clock
-        self._most_bytes = most_bytes
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[_Place, tuple[float, FilePart]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, place: _Place) -> FilePart | None:
-        with self._lock:
-            until_s, segment = self._kept.get(place, (0.0, None))
-            if segment is None or until_s <= self._clock.monotonic_s():
-                return None
-            self._kept.move_to_end(place)
-            return segment
-
-    def put(self, place: _Place, segment: FilePart) -> None:
-        with self._lock:
-            _, before = self._kept.pop(place, (0.0, FilePart(b"", 0)))
-            self._kept[place] = (self._clock.monotonic_s() + _KEPT_S, segment)
-            self._bytes += len(segment.data) - len(before.data)
-            while self._bytes > self._most_bytes:
-                _, (_, oldest) = self._kept.popitem(last=False)
-                self._bytes -= len(oldest.data)

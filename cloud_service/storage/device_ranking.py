@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Select, String, cast, func, literal_column, s
 from cloud_service.dashboard.offload_address import Filter
 from cloud_service.dashboard.ranges import Axis
 from cloud_service.fleet.buckets import DAY_S, HOUR_S, WHOLE_FLEET
+from cloud_service.lru_cache import LruCache
 from cloud_service.storage import tables
 from cloud_service.storage.counts_query import filtered
-from cloud_service.storage.settled_slices import Remembered, settled_part
+from cloud_service.storage.settled_slices import settled_part
 
 _HOURS_RANKED_S = 6 * HOUR_S
 _DAYS_RANKED_S = 7 * DAY_S
@@ -71,7 +72,7 @@ class DeviceRanking:
     """Remembers what days that have ended come to, of some 100,000 devices: about 20 MB."""
 
     def __init__(self, most_devices: int = _MOST_DEVICES) -> None:
-        self._settled: Remembered[tuple[Axis, Filter], _Sums] = Remembered(most_devices, lambda each: len(each.places))
+        self._settled: LruCache[tuple[Axis, Filter], _Sums] = LruCache(most_devices, lambda each: len(each.places))
 
     def read(self, connection: Connection, axis: Axis, wanted: Filter, top: int, written_s: int) -> Ranking:
         """The first `top` devices of `axis`, which is made coarser; the fleet service wrote last at `written_s`."""

@@ -14,13 +14,14 @@ from cloud_service.dashboard.offload_statistics import Share
 from cloud_service.dashboard.ranges import Axis
 from cloud_service.fleet.buckets import ALL_TIME_S, WHOLE_FLEET
 from cloud_service.fleet.tally import AUDIT_COLUMNS, COUNTER_NAMES, NOTHING
+from cloud_service.lru_cache import LruCache
 from cloud_service.storage import tables
 from cloud_service.storage.counts_query import within
 from cloud_service.storage.device_ranking import DeviceRanking
 from cloud_service.storage.label_sums import NO_LABELS, LabelSums, label_sums
 from cloud_service.storage.offload_sums import DimensionSums, reasons_reading, slices_of, together
 from cloud_service.storage.read_only_store import ReadOnlyStore
-from cloud_service.storage.settled_slices import Remembered, SettledSlices, settled_part
+from cloud_service.storage.settled_slices import SettledSlices, settled_part
 
 _MOST_LABEL_BYTES = 32_000_000
 _COLUMNS = tables.counts.c
@@ -34,7 +35,7 @@ class OffloadReader:
         self._store = ReadOnlyStore(engine)
         self._slices = SettledSlices()
         self._ranking = DeviceRanking()
-        self._labels: Remembered[tuple[Axis, Filter], LabelSums] = Remembered(
+        self._labels: LruCache[tuple[Axis, Filter], LabelSums] = LruCache(
             _MOST_LABEL_BYTES, lambda each: each.size_bytes
         )
 

@@ -163,14 +163,7 @@ class PipelineHost:
         pace = Pace() if mine.running_ms is None else Pace(0.0)
         await self._quiet.run(partial(prove_answers, mine.model, pace))
         models = (mine.model,) if mine.running_ms is not None else (mine.model, running)
-        for look in range(1, _MOST_LOOKS + 1):
-            medians_ms = await self._quiet.run(partial(golden_medians_ms, models, mine.model, self._clock, pace))
-            running_ms = medians_ms[1] if mine.running_ms is None else mine.running_ms
-            try:
-                return prove_latency(medians_ms[0], running_ms, self._bounds)
-            except ProvingFailed:
-                if look == _MOST_LOOKS:
-                    raise
+        await self._prove_latency(mine, models, pace)
 
     async def switch(self, candidate: LoadedCandidate) -> None:
         """See `ModelHost`."""
@@ -208,6 +201,19 @@ class PipelineHost:
         name = mine.model.identity.name
         self._end_shadow(name)
         self._shadows[name] = self._pipeline.shadows[name] = ShadowRun(mine.model, share, self._uniform, self._clock)
+
+    async def _prove_latency(self, mine: Candidate, models: tuple[EdgeModel, ...], pace: Pace) -> None:
+        """`models`: the candidate, and the running one where both are in memory."""
+        for look in range(1, _MOST_LOOKS + 1):
+            medians_ms = await self._quiet.run(partial(golden_medians_ms, models, mine.model, self._clock, pace))
+            running_ms = medians_ms[1] if mine.running_ms is None else mine.running_ms
+            try:
+                prove_latency(medians_ms[0], running_ms, self._bounds)
+            except ProvingFailed:
+                if look == _MOST_LOOKS:
+                    raise
+            else:
+                return
 
     def _note_policy(self, leaving: Lane) -> None:
         """Its gate may come back before what it obeys is saved; of each model the newest two gates' are kept."""

@@ -17,7 +17,7 @@ from edge_agent.state.answers import UnsavedAnswers
 from edge_agent.update.host import PipelineHost
 from edge_agent.update.proving import ProvingBounds
 from shared.bundle import read_bundle
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.update.report import InstalledRelease
 from tests.support.edge_parts import open_test_pipeline
 from tests.support.fake_cloud import FakeCloud
@@ -58,6 +58,7 @@ def open_test_host(
     bounds: ProvingBounds = PATIENT,
     audit_share: float = 0.0,
     uniform: Callable[[], float] = lambda: 0.0,
+    clock: Clock | None = None,
 ) -> Iterator[tuple[Pipeline, PipelineHost]]:
     """A pipeline that runs the bundle in `folder`, with a host that can exchange it."""
     model = load_model(folder)
@@ -66,7 +67,7 @@ def open_test_host(
             pipeline,
             {"tiny": 1},
             lambda each: GateControl(each, audit_share),
-            SystemClock(),
+            clock or SystemClock(),
             policies=policies,
             follow=follow or _follow_nothing,
             bounds=bounds,

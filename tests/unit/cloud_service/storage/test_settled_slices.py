@@ -20,7 +20,7 @@ from cloud_service.storage import tables
 from cloud_service.storage.offload_reader import OffloadReader
 from cloud_service.storage.rows import count_row
 from cloud_service.storage.schema import migrate
-from cloud_service.storage.settled_slices import Remembered, SettledSlices, settled_part
+from cloud_service.storage.settled_slices import SettledSlices, settled_part
 from tests.support.full_store import counted
 
 TODAY_S = 20_833 * DAY_S
@@ -185,19 +185,6 @@ def assert_labels(reading: OffloadReading, tallies: Mapping[int, Tally]) -> None
         assert each.shares == {day_s: Share(counts.wanted, counts.accepted) for day_s, counts in told_of.items()}
     assert reading.whole.share.whole == sum(counts.accepted for counts in truth.values())
     assert set(reading.whole.shares) == set(tallies)
-
-
-def test_what_takes_most_memory_is_bounded_by_its_size_and_the_oldest_goes_first() -> None:
-    kept: Remembered[str, str] = Remembered(10, len)
-    kept.put("a", "1234")
-    kept.put("b", "12345")
-    kept.put("a", "123")
-    kept.put("c", "12")
-    assert [kept.get(key) for key in "abc"] == ["123", "12345", "12"]
-    kept.put("d", "1")
-    assert [kept.get(key) for key in "abcd"] == [None, "12345", "12", "1"]
-    kept.put("e", "12345678901")
-    assert [kept.get(key) for key in "bcde"] == [None] * 4
 
 
 def test_only_whole_days_and_hours_of_the_past_are_settled() -> None:

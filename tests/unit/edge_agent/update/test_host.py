@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,8 @@ from edge_agent.pipeline import Pipeline
 from edge_agent.state.answers import UnsavedAnswers
 from edge_agent.update.host import PipelineHost
 from edge_agent.update.proving import ProvingBounds
+from shared.bundle import read_bundle
+from shared.clock import SystemClock
 from shared.codec import encode_policy
 from shared.errors import DeadlineExpired, EngineError, NoRoom, ProvingFailed
 from shared.types import GatePolicy, Outcome, RequestedRoute
@@ -184,6 +187,33 @@ async def test_a_bundle_that_is_far_slower_than_the_running_one_does_not_pass(fi
         with pytest.raises(ProvingFailed, match=r"a golden text takes .* ms, the running model takes"):
             await host.prove(candidate)
         await candidate.close()
+
+
+class BusyDevice(SystemClock):
+    """Two models are timed in turns: each timing takes 1 ms, but the first model's 1 s the first `busy_for` times."""
+
+    def __init__(self, busy_for: int) -> None:
+        self._busy_for = busy_for
+        self._asked = 0
+        self._now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        self._asked += 1
+        timing = (self._asked - 1) // 2
+        if self._asked % 2 == 0:
+            self._now_s += 1.0 if timing % 2 == 0 and timing // 2 < self._busy_for else 1e-3
+        return self._now_s
+
+
+async def test_a_bundle_that_seems_slow_is_timed_again_before_it_is_refused(first: Path, second: Path) -> None:
+    texts = 3 * len(read_bundle(second).golden.items)
+    for looks, passes in ((0, True), (2, True), (3, False)):
+        bounds = ProvingBounds(latency_ratio=1.5, memory_ratio=100.0)
+        with open_test_host(first, bounds=bounds, clock=BusyDevice(looks * texts)) as (_, host):
+            candidate = await host.load(second, release_at(second))
+            with nullcontext() if passes else pytest.raises(ProvingFailed, match=r"takes 1000.0 ms"):
+                await host.prove(candidate)
+            await candidate.close()
 
 
 async def test_too_little_memory_for_two_is_said_before_anything_is_loaded(first: Path, second: Path) -> None:
