@@ -20,8 +20,8 @@ from shared.documents import canonical_json
 from shared.folders import replacing_folder
 from shared.update.release import manifest_bytes, with_gate, without_gate
 
-_MOST_OPEN = 256
-
+MOST_OPEN = 256
+"""Requests at once that arrive by chance; another is a failure."""
 
 _Moments = NDArray[np.float64]
 
@@ -44,11 +44,11 @@ class Seen:
     memory_bytes: list[int] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
 
-    def p99_ms(self) -> tuple[float, float]:
+    def percentile_ms(self, percent: float) -> tuple[float, float]:
         """In the swaps, and in between; a request that overlaps a swap is of the swap."""
         began_s, ended_s = np.asarray(self.began_s), np.asarray(self.ended_s)
         took_ms, is_within = (ended_s - began_s) * 1e3, self._overlap(began_s, ended_s)
-        return _p99(took_ms[is_within]), _p99(took_ms[~is_within])
+        return _percentile(took_ms[is_within], percent), _percentile(took_ms[~is_within], percent)
 
     def failed(self) -> tuple[int, int]:
         """How many failed in the swaps, and in between."""
@@ -73,8 +73,8 @@ class Seen:
         return float(np.median([end_s - begin_s for begin_s, end_s in self.swaps])) * 1e3
 
 
-def _p99(values: _Moments) -> float:
-    return float(np.percentile(values, 99)) if len(values) else float("nan")
+def _percentile(values: _Moments, percent: float) -> float:
+    return float(np.percentile(values, percent)) if len(values) else float("nan")
 
 
 class Asking:
@@ -108,7 +108,7 @@ class Asking:
         while not self._is_over:
             next_s += random_s.expovariate(self._per_s or 1.0)
             await asyncio.sleep(max(0.0, next_s - time.perf_counter()))
-            if len(self._tasks) < _MOST_OPEN:
+            if len(self._tasks) < MOST_OPEN:
                 task = asyncio.create_task(self._ask_once())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -130,12 +130,17 @@ class Asking:
         self._seen.problems[why] += 1
 
 
-async def capacity_per_s(ask: Callable[[], Awaitable[object]], seconds: float = 5.0, clients: int = 8) -> float:
-    """Answers a second of `clients` that ask in turn."""
-    seen = Seen()
-    async with Asking(ask, seen, None, clients):
-        await asyncio.sleep(seconds)
-    return len(seen.ended_s) / seconds
+async def capacity_per_s(
+    ask: Callable[[], Awaitable[object]], seconds: float = 5.0, clients: int = 8, stretches: int = 8
+) -> float:
+    """Answers a second of `clients` that ask in turn, in the slowest of some stretches: what a machine keeps up."""
+    answered = []
+    for _ in range(stretches):
+        seen = Seen()
+        async with Asking(ask, seen, None, clients):
+            await asyncio.sleep(seconds)
+        answered.append(len(seen.ended_s) / seconds)
+    return min(answered)
 
 
 def another_version(bundle_folder: Path, version: str, folder: Path) -> None:

@@ -194,7 +194,8 @@ async def test_twenty_devices_at_once_share_what_there_is(tmp_path: Path) -> Non
                 tasks.start_soon(fetch, name)
         assert got == dict.fromkeys(devices, files[BIG])
         took = sorted(at_s - began_s for at_s in ended_s.values())
-        assert took[0] > 0.5 * took[-1], "the first was served at the cost of the last"
+        alone_s = len(files[BIG]) / 1_000_000
+        assert took[0] > 4 * alone_s, "the first was served at the cost of the last"
         sent = publisher.publisher.statistics().bytes_sent
         assert sent <= 1_000_000 * (took[-1] + 1.5)
 
