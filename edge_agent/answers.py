@@ -24,7 +24,11 @@ Json = dict[str, object]
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """One text to answer. `model` None means the device's first; `deadline_ms` None the configured default."""
+    """One text to answer. `model` None means the device's first; `deadline_ms` None the configured default.
+
+    `key`: whose it is, a customer or a session; while an A/B test splits requests, one bundle answers all of a key.
+    None means that the request id stands for it.
+    """
 
     text: str
     model: str | None = None
@@ -32,6 +36,7 @@ class InferenceRequest:
     route: RequestedRoute = RequestedRoute.AUTO
     deadline_ms: int | None = None
     top_k: int = 3
+    key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from shared.errors import InputError
 from shared.types import MAX_LABEL_CHARACTERS, RequestedRoute
 
 Schema = dict[str, object]
+MAX_KEY_CHARACTERS = 128
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -31,6 +32,13 @@ class InferBody(BaseModel):
     model: str | None = Field(None, description="Which model answers; the device's first unless said.")
     request_id: str | None = Field(
         None, min_length=1, max_length=MAX_REQUEST_ID_CHARACTERS, description="Yours, or one is made up."
+    )
+    key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_KEY_CHARACTERS,
+        description="Whose request it is, a customer or a session: an A/B test answers all of a key with one release. "
+        "It stays on the device. The request id stands for it unless said.",
     )
     route: Literal["auto", "edge", "cloud"] = Field("auto", description="auto: the gate decides.")
     deadline_ms: int | None = Field(None, ge=1, le=600_000, description="From arrival to answer.")
@@ -139,7 +147,7 @@ def parse_item(item: object) -> InferenceRequest:
     """
     body = _validated(InferBody, item)
     return InferenceRequest(
-        body.text, body.model, body.request_id, RequestedRoute(body.route), body.deadline_ms, body.top_k
+        body.text, body.model, body.request_id, RequestedRoute(body.route), body.deadline_ms, body.top_k, body.key
     )
 
 

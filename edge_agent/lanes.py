@@ -1,5 +1,7 @@
 """The models that a device runs now, what they count, and how one takes another's place.
 
+For an A/B test a second lane answers a share of a model's requests, by the hash of their keys.
+
 A device counts by series: model, version and variant, since it started. A series that comes back goes on where it
 ended, and one that has ended still counts what comes in late: requests under way, audits, true labels.
 All on one event loop, so there are no locks.
@@ -18,7 +20,9 @@ from edge_agent.gate_control import GateControl
 from edge_agent.judgements import Judgements
 from edge_agent.model import EdgeModel
 from shared.clock import Clock
+from shared.errors import EngineError
 from shared.types import GateReport, ModelIdentity
+from shared.update.assignment import place_of
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,26 @@ class Lane:
 
 @dataclass(frozen=True)
 class SeriesWord:
-    """What is to be told of one series at this moment; `is_current`: it answers now."""
+    """What is to be told of one series at this moment.
+
+    `is_current`: it is its model's active one; `answers`: that one, or it answers a share of the requests beside it.
+    """
 
     series: Series
     identity: ModelIdentity
     gate: GateReport
     snapshot: LedgerSnapshot
     is_current: bool
+    answers: bool
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A second lane of a model: it answers the requests whose key has a place below `share`."""
+
+    lane: Lane
+    share: float
+    salt: str
 
 
 @dataclass
@@ -69,8 +86,9 @@ class Lanes(Mapping[str, Lane]):
     def __init__(self, lanes: Iterable[Lane]) -> None:
         self._active = {lane.model.identity.name: lane for lane in lanes}
         self._counts: dict[Series, _Count] = {}
-        self._computing: Counter[str] = Counter()
-        self._idle: dict[str, anyio.Event] = {}
+        self._splits: dict[str, _Split] = {}
+        self._computing: Counter[EdgeModel] = Counter()
+        self._idle: dict[EdgeModel, anyio.Event] = {}
         self._paused: dict[str, anyio.Event] = {}
         self.exchanges = 0
         """How often a lane has taken another's place."""
@@ -91,8 +109,20 @@ class Lanes(Mapping[str, Lane]):
         """The model that is meant where a request names none."""
         return next(iter(self._active.values()))
 
+    def lane_of(self, model: str, key: str) -> Lane | None:
+        """Which lane of a model answers a request of this key: the same one for as long as nothing is exchanged."""
+        split = self._splits.get(model)
+        if split is not None and place_of(split.salt, key) < split.share:
+            return split.lane
+        return self._active.get(model)
+
+    def answering(self, model: str | None = None) -> list[Lane]:
+        """Every lane that answers now, of one model or of all: the active ones first."""
+        lanes = [*self._active.values(), *(split.lane for split in self._splits.values())]
+        return [lane for lane in lanes if model in (None, lane.model.identity.name)]
+
     def lane_for(self, model: EdgeModel, control: GateControl, clock: Clock) -> Lane:
-        """A lane for `model`, to be put in place by `exchange`: with the ledger that it had, if it answered before."""
+        """A lane for `model`, for `exchange` or `split`: with the ledger that it had, if it answered before."""
         fresh = Lane(model, Ledger(clock, model.bundle.gate), control)
         count = self._counts.get(fresh.series)
         if count is not None and count.identity == model.identity and count.ledgers[-1][0] == model.gate_digest:
@@ -100,7 +130,11 @@ class Lanes(Mapping[str, Lane]):
         return fresh
 
     def exchange(self, lane: Lane) -> Lane:
-        """From the next request on `lane` answers; returns the one that did. Requests under way keep theirs."""
+        """From the next request on `lane` answers; returns the one that did. Ends a split of its model.
+
+        Requests under way keep theirs.
+        """
+        self.unsplit(lane.model.identity.name)
         before = self._active[lane.model.identity.name]
         self._counts[before.series].gate = before.control.report()
         self._active[lane.model.identity.name] = lane
@@ -108,20 +142,41 @@ class Lanes(Mapping[str, Lane]):
         self.exchanges += 1
         return before
 
+    def split(self, lane: Lane, share: float, salt: str) -> None:
+        """From the next request on `lane` answers those beside the active one whose key lies below `share`.
+
+        Raises:
+            EngineError: its counts could not be told apart from the active lane's.
+        """
+        name = lane.model.identity.name
+        if lane.series == self._active[name].series:
+            raise EngineError(f"{name} {lane.series.version} answers already under this variant")
+        self.unsplit(name)
+        self._splits[name] = _Split(lane, share, salt)
+        self._enter(lane)
+
+    def unsplit(self, model: str) -> Lane | None:
+        """From the next request on the active lane answers all again; returns the one that answered beside it.
+
+        Requests under way keep theirs; see `until_idle`.
+        """
+        split = self._splits.pop(model, None)
+        if split is None:
+            return None
+        self._counts[split.lane.series].gate = split.lane.control.report()
+        return split.lane
+
     def words(self) -> list[SeriesWord]:
-        """What every series counts at this moment; those that have ended first."""
-        current = {lane.series: lane for lane in self._active.values()}
-        ended = [
-            SeriesWord(series, count.identity, count.gate, count.snapshot(), is_current=False)
-            for series, count in self._counts.items()
-            if series not in current
-        ]
-        return ended + [
-            SeriesWord(
-                series, lane.model.identity, lane.control.report(), self._counts[series].snapshot(), is_current=True
-            )
-            for series, lane in current.items()
-        ]
+        """What every series counts at this moment; the active ones last."""
+        answering = {lane.series: lane for lane in self.answering()}
+        active = {lane.series: lane for lane in self._active.values()}
+        words = []
+        for series in (*(each for each in self._counts if each not in active), *active):
+            count, lane = self._counts[series], answering.get(series)
+            gate = lane.control.report() if lane else count.gate
+            is_current, answers = series in active, lane is not None
+            words.append(SeriesWord(series, count.identity, gate, count.snapshot(), is_current, answers))
+        return words
 
     def totals(self) -> dict[str, LedgerSnapshot]:
         """Each model's counts of all its series together, so that none ever falls; steps are of the active gate."""
@@ -141,19 +196,21 @@ class Lanes(Mapping[str, Lane]):
                 return ledger.judgements
         return None
 
-    def begin_computing(self, model: str) -> None:
+    def begin_computing(self, model: EdgeModel) -> None:
         """A request is on its way to the model's engine, until `end_computing`."""
         self._computing[model] += 1
 
-    def end_computing(self, model: str) -> None:
+    def end_computing(self, model: EdgeModel) -> None:
         """The engine is done with it."""
         self._computing[model] -= 1
-        if not self._computing[model] and (idle := self._idle.pop(model, None)):
-            idle.set()
+        if not self._computing[model]:
+            del self._computing[model]
+            if idle := self._idle.pop(model, None):
+                idle.set()
 
-    async def until_idle(self, model: str) -> None:
+    async def until_idle(self, model: EdgeModel) -> None:
         """Wait until no request is on its way to the model's engine, or in it."""
-        while self._computing[model]:
+        while model in self._computing:
             await self._idle.setdefault(model, anyio.Event()).wait()
 
     def pause(self, model: str) -> None:

@@ -74,7 +74,7 @@ class MetricsPage(Collector):
 
     def _models(self) -> Metric:
         info = InfoMetricFamily("tandem_model", "The models that this device runs.")
-        for lane in self._lanes.values():
+        for lane in self._lanes.answering():
             identity = lane.model.identity
             words = {"model": identity.name, "version": identity.version, "digest": identity.digest}
             info.add_metric([], words | {"variant": lane.model.variant})

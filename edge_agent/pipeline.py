@@ -114,7 +114,9 @@ class Pipeline:
         self.lanes.get(model or "", self.lanes.first).ledger.reject(Reason.BAD_INPUT)
 
     def _admit(self, request: InferenceRequest, arrived_s: float) -> _Job:
-        lane = self.lanes.get(request.model or self.lanes.first.model.identity.name)
+        request_id = request.request_id or uuid.uuid4().hex
+        name = request.model or self.lanes.first.model.identity.name
+        lane = self.lanes.lane_of(name, request.key or request_id)
         try:
             if lane is None:
                 raise UnknownModel(f"model {request.model!r} is not here; there is {', '.join(self.lanes)}")
@@ -125,7 +127,7 @@ class Pipeline:
             raise
         return _Job(
             request=request,
-            request_id=request.request_id or uuid.uuid4().hex,
+            request_id=request_id,
             lane=lane,
             token_ids=token_ids,
             arrived_s=arrived_s,
@@ -153,14 +155,14 @@ class Pipeline:
 
     async def _compute(self, job: _Job) -> Computed[EdgePrediction]:
         """Counted on its way, so that who wants to unload the model knows when nobody needs it any more."""
-        model, name = job.lane.model, job.lane.model.identity.name
-        self.lanes.begin_computing(name)
+        model = job.lane.model
+        self.lanes.begin_computing(model)
         try:
             return await self._pool.run(
                 lambda: model.predict(job.token_ids, job.request.top_k), job.deadline_s, model.kind
             )
         finally:
-            self.lanes.end_computing(name)
+            self.lanes.end_computing(model)
 
     async def _keep_or_escalate(self, job: _Job, prediction: EdgePrediction, ticket: RequestTicket) -> _Ending:
         route, decision, budget = job.request.route, prediction.decision, job.lane.control.budget

@@ -41,8 +41,11 @@ class Reporter:
 
     def policies(self) -> dict[PolicyKey, bytes]:
         """The policies in force, by ring, model and gate, as they came."""
-        controls = {(self.ring, name, lane.model.gate_digest): lane.control for name, lane in self.lanes.items()}
-        return {key: control.payload for key, control in controls.items() if control.payload is not None}
+        return {
+            (self.ring, lane.model.identity.name, lane.model.gate_digest): lane.control.payload
+            for lane in self.lanes.answering()
+            if lane.control.payload is not None
+        }
 
     def telemetry(self, word: SeriesWord) -> bytes:
         """The payload that tells of a series."""

@@ -9,7 +9,6 @@ from typing import Protocol
 import anyio
 
 from edge_agent.config import BrokerSettings
-from edge_agent.gate_control import GateControl
 from edge_agent.lanes import Lane, Lanes
 from edge_agent.reporting import Reporter
 from edge_agent.state.keeper import StateKeeper
@@ -41,6 +40,7 @@ class Telemetry:
 
     At every connection the last words of series that have ended come first, of earlier boots and of models that gave
     way to others: whoever hears of the new series has heard of them. What still comes in for one is said again there.
+    So is what a release counts that answers a share of the requests beside the active one.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Telemetry:
                 await self._try(self._report)
 
     async def follow(self, lane: Lane) -> None:
-        """A model has taken another's place: hear the policies for its gate, and tell of both.
+        """A model has taken another's place, or answers beside it: hear the policies for its gate, and tell of both.
 
         Those for a gate that ran before too: what came while it did not was left alone.
         """
@@ -146,21 +146,23 @@ class Telemetry:
                 await self._link.publish(topic, word.payload, retain=True)
                 self._said[topic] = word.payload
 
-    def _policy_topics(self) -> dict[str, GateControl]:
-        """Of the gates that are active now."""
-        return {
-            topics.policy(self._ring, name, lane.model.gate_digest): lane.control
-            for name, lane in self._lanes.items()
-            if lane.model.gate_digest
-        }
+    def _policy_topics(self) -> dict[str, list[Lane]]:
+        """Of the gates that answer now; two releases of a model may have one gate."""
+        lanes: dict[str, list[Lane]] = {}
+        for lane in self._lanes.answering():
+            if lane.model.gate_digest:
+                topic = topics.policy(self._ring, lane.model.identity.name, lane.model.gate_digest)
+                lanes.setdefault(topic, []).append(lane)
+        return lanes
 
     async def _publish_presence(self, *, online: bool) -> None:
         await self._link.publish(topics.presence(self._device_id), self._reporter.presence(online=online), retain=True)
 
     async def _hear(self, message: Message) -> None:
-        control = self._policy_topics().get(message.topic)
-        if control is not None:
-            control.hear(message.payload)
+        lanes = self._policy_topics().get(message.topic)
+        if lanes is not None:
+            for lane in lanes:
+                lane.control.hear(message.payload)
         elif self._guest is not None:
             await self._guest.hear(message)
 

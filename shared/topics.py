@@ -2,7 +2,7 @@
 
     tandem/v1/devices/<device>/presence                    retained, last will
     tandem/v1/devices/<device>/models/<model>/telemetry    retained, cumulative
-    tandem/v1/devices/<device>/models/<model>/last/<slot>  retained, the last telemetry of a boot that has ended
+    tandem/v1/devices/<device>/models/<model>/last/<slot>  retained, the last telemetry of a series that is not active
     tandem/v1/devices/<device>/models/<model>/reported     retained, what it runs and how far an update has come
     tandem/v1/devices/<device>/models/<model>/desired      retained, from the director: look what you are to run
     tandem/v1/devices/<device>/blocks/request              from the device to the publishers of blocks
@@ -41,7 +41,8 @@ _TELEMETRY_ENDINGS = [["telemetry"], *(["last", str(slot)] for slot in range(LAS
 class DeviceTopic:
     """A topic taken apart; `model` is empty for topics that concern the whole device.
 
-    `has_ended`: the telemetry is of a boot that has ended, and says nothing of who is there.
+    `has_ended`: the telemetry is of a boot or release that has ended, or of one that answers beside the active one; it
+    says nothing of who is there.
     """
 
     device_id: str

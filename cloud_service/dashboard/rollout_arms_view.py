@@ -12,7 +12,7 @@ from cloud_service.rollout.records import FieldFigures, FieldSide, Rollout
 
 @dataclass(frozen=True)
 class ArmView:
-    """One arm of an A/B test; `share` of the ring's devices."""
+    """One arm of an A/B test; `share` of what the test splits."""
 
     key: str
     release: Release
@@ -32,9 +32,13 @@ class ArmView:
 
 @dataclass(frozen=True)
 class ArmsView:
-    """An A/B test. Places are in percent of a line on which the difference's bounds, 0 and the margin are drawn."""
+    """An A/B test. Places are in percent of a line on which the difference's bounds, 0 and the margin are drawn.
+
+    `splits`: what it splits, "devices" or "requests".
+    """
 
     ring: str
+    splits: str
     arms: tuple[ArmView, ...]
     judgement: Judgement
     margin: float
@@ -62,8 +66,10 @@ def arms_view(rollout: Rollout, fields: Mapping[str, FieldFigures]) -> ArmsView 
     lower, upper, zero, bound = (
         round(50.0 + 50.0 * each / reach, 2) for each in (judgement.lower, judgement.upper, 0.0, margin)
     )
-    new = ArmView("new", plan.release, stage.share, seen.new)
-    old = ArmView("old", before, 1.0 - stage.share, seen.old)
+    share = stage.key_share or stage.share
+    new = ArmView("new", plan.release, share, seen.new)
+    old = ArmView("old", before, 1.0 - share, seen.old)
+    splits = "requests" if stage.key_share else "devices"
     return ArmsView(
-        stage.ring, (new, old), judgement, margin, plan.comparison.decides, lower, upper, zero, bound
+        stage.ring, splits, (new, old), judgement, margin, plan.comparison.decides, lower, upper, zero, bound
     )  # fmt: skip

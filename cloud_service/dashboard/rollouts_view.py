@@ -143,6 +143,8 @@ def _told_by_labels(arms: Sequence[Arm]) -> str:
 
 
 def _arm_words(arm: Arm) -> str:
+    if arm.key_share:
+        return f"{arm.version} for {arm.key_share:.0%} of requests by their key"
     return arm.version + (f" as a shadow of {arm.shadow_share:.0%} of requests" if arm.shadow_share else "")
 
 
@@ -178,7 +180,8 @@ def _ring(key: tuple[str, str], shares: Sequence[RingShare], order: RingOrder | 
 
 def _shares(shares: Sequence[RingShare], assignment: Assignment | None) -> tuple[ShareView, ...]:
     """By version: first those that the ring is told to run, then the others, most devices first."""
-    wanted = [arm.version for arm in assignment.arms if not arm.shadow_share] if assignment else []
+    taken = [arm for arm in assignment.arms if not (arm.shadow_share or arm.key_share)] if assignment else []
+    wanted = [arm.version for arm in taken]
     by_version: dict[str, list[RingShare]] = {}
     for each in shares:
         by_version.setdefault(each.version, []).append(each)

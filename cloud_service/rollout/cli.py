@@ -39,6 +39,8 @@ def _add_start(rollout: Commands[argparse.ArgumentParser]) -> None:
     start.add_argument("--labels", action="append", default=[], metavar="RING=KEY:VALUE", help=labels)
     arms = "an A/B test in one ring: B for its --share of the devices (0.5), A for the others"
     start.add_argument("--ab", nargs=2, metavar=("VERSION_A", "VERSION_B"), help=arms)
+    by = "an A/B test splits the ring's devices, or each device's requests by their key: customer, session (device)"
+    start.add_argument("--by", choices=("device", "key"), help=by)
     start.add_argument("--margin", type=float, default=0.02, help="by so much B may disagree more than A (0.02)")
     start.add_argument("--decide", action="store_true", help="carry the A/B test's verdict out; else it pauses then")
     start.add_argument("--plan", type=Path, help="a TOML file with all that may be chosen; options here go before it")

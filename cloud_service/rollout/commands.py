@@ -123,6 +123,8 @@ def _wish(options: argparse.Namespace) -> Wish:
     model, version, before = _versions(options)
     rings = tuple(ring.strip() for ring in (options.rings or "").split(",") if ring.strip())
     shares = dict(_share(text, rings) for text in options.share)
+    if options.by and not options.ab:
+        raise RolloutError("--by says how an A/B test splits: name its releases with --ab A B")
     if options.ab:
         shares = dict.fromkeys(rings, 0.5) | shares
     return Wish(
@@ -141,6 +143,7 @@ def _wish(options: argparse.Namespace) -> Wish:
         options.without_fallback,
         Comparison(options.margin, decides=options.decide) if options.ab else None,
         _conditions(options.labels, rings),
+        options.by == "key",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cloud_service.rollout.plan import Plan, Release, Stage
 from cloud_service.rollout.records import Rollout, StageFigures
-from shared.update.assignment import device_share
+from shared.update.assignment import place_of
 from shared.update.report import ErrorKind, InstalledRelease, Phase, UpdateReport
 
 _SETTLED = (Phase.COMMITTED, Phase.IDLE)
@@ -41,7 +41,7 @@ def stage_figures(
             continue
         if plan.hardware and report.hardware not in plan.hardware:
             continue
-        place = device_share(rollout.id, report.device_id)
+        place = place_of(rollout.id, report.device_id)
         for stage, count in by_ring.get(report.ring, ()):
             if stage.reaches(place, report.labels):
                 _add(count, plan, stage, report, obeys=report.rollout == rollout.id)
@@ -76,7 +76,8 @@ def _add(count: _Count, plan: Plan, stage: Stage, report: UpdateReport, *, obeys
 def _is_done(plan: Plan, stage: Stage, report: UpdateReport, *, has_it: bool) -> bool:
     if has_it and report.phase in _SETTLED:
         return True
-    return _shadows(stage, report) and report.trial.requests >= plan.trial.requests
+    is_beside = _shadows(stage, report) or (stage.key_share > 0 and report.phase is Phase.SPLIT)
+    return is_beside and report.trial.requests >= plan.trial.requests
 
 
 def _is_failed(plan: Plan, stage: Stage, report: UpdateReport, *, has_it: bool) -> bool:

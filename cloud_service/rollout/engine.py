@@ -70,7 +70,8 @@ def open_next(rollout: Rollout, now_s: int, reason: str) -> Step:
                     if other.ring == stage.ring and stage.covers(other)), default=0)  # fmt: skip
     opened = StageProgress(StageState.OPEN, opened_s=now_s, forgiven=forgiven)
     changed = _at(rollout, place, opened)
-    whom = f"{stage.share:.0%}" + (f" of the devices {condition_words(stage.labels)}" if stage.labels else "")
+    whom = f"{stage.key_share:.0%} of the requests by their key" if stage.key_share else f"{stage.share:.0%}"
+    whom += f" of the devices {condition_words(stage.labels)}" if stage.labels else ""
     text = f"{reason}; ring {stage.ring} is opened for {whom}" + " as a shadow" * stage.is_shadow
     changed = replace(changed, state=RolloutState.RUNNING, reason=text, updated_s=now_s)
     return Step(changed, (Decision(DecisionKind.OPEN, text, stage.ring),))

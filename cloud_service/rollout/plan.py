@@ -52,13 +52,15 @@ class Stage(Document):
     """One step: the devices of `ring` whose labels meet `labels` and whose hash lies below `share`.
 
     It comes on top of the stages before it: what these have reached keeps the release. `shadow_share` above 0: the
-    release only answers this share of requests beside the active one, for nobody to see.
+    release only answers this share of requests beside the active one, for nobody to see. `key_share` above 0, in an A/B
+    test alone: it answers this share of each device's requests, by the hash of their keys, the active one the others.
     """
 
     ring: str
     share: float = 1.0
     shadow_share: float = 0.0
     labels: LabelCondition = field(default_factory=dict)
+    key_share: float = 0.0
 
     @property
     def is_shadow(self) -> bool:
@@ -140,7 +142,9 @@ class FieldGates(Document):
 
 @dataclass(frozen=True)
 class Comparison(Document):
-    """An A/B test: in the first stage the release and what the ring runs answer side by side, each on its devices.
+    """An A/B test: in the first stage the release and what the ring runs answer side by side.
+
+    Each on its devices, by the stage's `share`; or both on every device, each its share of the requests (`key_share`).
 
     The stage passes when the release is shown to disagree with the full model by at most `margin` more than the other,
     and is taken back when it is shown to disagree more; either is wrong with probability at most `delta`, however
@@ -231,6 +235,8 @@ def _stage_problems(plan: Plan) -> list[str]:
             problems.append(f"ring {stage.ring}: its share {stage.share:g} does not lie in (0, 1]")
         if not 0.0 <= stage.shadow_share <= 1.0:
             problems.append(f"ring {stage.ring}: its shadow share {stage.shadow_share:g} does not lie in [0, 1]")
+        if stage.key_share and (plan.comparison is None or place):
+            problems.append(f"ring {stage.ring}: only the first stage of an A/B test splits requests by their key")
         if any(_goes_back(earlier, stage) for earlier in plan.stages[:place]):
             problems.append(f"ring {stage.ring}: a later stage reaches fewer devices than an earlier one")
     if plan.stages[-1].is_shadow:
@@ -250,8 +256,9 @@ def _comparison_problems(plan: Plan) -> list[str]:
         return []
     problems = []
     first, *rest = plan.stages
-    if first.share >= 1.0 or first.shadow_share or rest != [Stage(first.ring)] or plan.fallback(first.ring) is None:
-        problems.append("an A/B test has one ring, a share of it below 1 for one release, and another release beside")
+    is_split = first.share == 1.0 and 0.0 < first.key_share < 1.0 if first.key_share else first.share < 1.0
+    if not is_split or first.shadow_share or rest != [Stage(first.ring)] or plan.fallback(first.ring) is None:
+        problems.append("an A/B test has one ring, a share below 1 for one release, and another release beside")
     if first.labels:
         problems.append("an A/B test is between devices of all labels: what is asked elsewhere may be harder")
     if not 0.0 <= comparison.margin < 1.0 or not 0.0 < comparison.delta < 1.0:

@@ -21,6 +21,7 @@ class Wish:
 
     By ring, what goes first of it: `shares` of its devices, or those alone whose labels meet `labels`; with both, a
     share of these, then all of these. `before`: the version that rings go back to of which nothing is known.
+    `by_key`: an A/B test's share is of each device's requests, by their key.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Wish:
     without_fallback: bool = False
     comparison: Comparison | None = None
     labels: Mapping[str, LabelCondition] = field(default_factory=dict)
+    by_key: bool = False
 
 
 def make_plan(wish: Wish, releases: Sequence[ListedRelease], orders: Sequence[RingOrder]) -> Plan:
@@ -77,7 +79,8 @@ def _stages(wish: Wish) -> tuple[Stage, ...]:
         if unknown := named - set(wish.rings):
             raise RolloutError(f"{option} names ring {min(unknown)}, which --rings does not")
     for ring in wish.rings:
-        stages += _stages_of(ring, wish.shares.get(ring, 1.0), wish.labels.get(ring, {}))
+        share, labels = wish.shares.get(ring, 1.0), wish.labels.get(ring, {})
+        stages += _split_stages(ring, share, labels) if wish.by_key else _stages_of(ring, share, labels)
     chosen = stages or list(wish.file.stages)
     if not chosen:
         raise RolloutError("name the rings with --rings, or the stages in a plan")
@@ -92,6 +95,10 @@ def _stages_of(ring: str, share: float, labels: LabelCondition) -> list[Stage]:
     if labels and share != 1.0:
         stages.append(Stage(ring, labels=labels))
     return stages if stages[-1].is_whole else [*stages, Stage(ring)]
+
+
+def _split_stages(ring: str, share: float, labels: LabelCondition) -> list[Stage]:
+    return [Stage(ring, labels=labels, key_share=share), Stage(ring)]
 
 
 def _fallbacks(

@@ -52,9 +52,10 @@ class StageState(str, Enum):
 class StageFigures:
     """Devices of a stage. `eligible`: known ones of its ring, share and labels; the others are a part of these.
 
-    `committed`: they run the release (a shadow stage: they have compared enough requests); `failed`: held against the
-    bundle; `hindered`: no room or no connection; `under_way`: obeying it now; `crashed`: the agent did not get ready.
-    `compared` answers were held against another model's on the devices themselves, `disagreed` of them differed.
+    `committed`: they run the release (where it only answers beside: it has answered enough requests); `failed`: held
+    against the bundle; `hindered`: no room or no connection; `under_way`: obeying it now; `crashed`: the agent did not
+    get ready. `compared` answers were held against another model's on the devices themselves, `disagreed` of them
+    differed.
     """
 
     eligible: int = 0

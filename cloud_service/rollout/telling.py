@@ -38,6 +38,7 @@ def arm_of(
     shadow_share: float = 0.0,
     variant: str = "",
     labels: LabelCondition | None = None,
+    key_share: float = 0.0,
 ) -> Arm:
     """The release for the devices below `share_until` whose labels meet `labels`; None is met by all."""
     return Arm(
@@ -49,23 +50,30 @@ def arm_of(
         variant,
         shadow_share,
         labels or {},
+        key_share,
     )
 
 
 def release_of(assignment: Assignment) -> Release | None:
     """What most devices of a ring run by an assignment: its last arm, where that reaches all; else None."""
     last = assignment.arms[-1] if assignment.arms else None
-    if last is None or last.share_until < 1.0 or last.shadow_share or last.labels:
+    if last is None or last.share_until < 1.0 or last.shadow_share or last.key_share or last.labels:
         return None
     return Release(last.version, last.manifest_sha256, last.gate_digest, last.release)
 
 
 def _forward(rollout: Rollout, stages: Sequence[Stage], fallback: Release | None, sequence: int) -> Assignment:
     plan = rollout.plan
-    is_test = plan.comparison is not None and stages[0] == plan.stages[0]
-    new, old = (NEW_VARIANT, OLD_VARIANT) if is_test else ("", "")
+    new, old = _variants(plan, stages[0], fallback)
     arms = [
-        arm_of(plan.release, share_until=each.share, shadow_share=each.shadow_share, variant=new, labels=each.labels)
+        arm_of(
+            plan.release,
+            share_until=each.share,
+            shadow_share=each.shadow_share,
+            variant=new,
+            labels=each.labels,
+            key_share=each.key_share,
+        )
         for each in stages
     ]
     if fallback is not None and not any(each.is_whole for each in stages):
@@ -80,6 +88,17 @@ def _forward(rollout: Rollout, stages: Sequence[Stage], fallback: Release | None
         plan.trial,
         plan.not_before_s,
     )
+
+
+def _variants(plan: Plan, stage: Stage, fallback: Release | None) -> tuple[str, str]:
+    """What the new and the old arm of an A/B test are told under.
+
+    Where both answer on one device, versions that differ tell them apart: the new one is then promoted as it is loaded.
+    """
+    is_test = plan.comparison is not None and stage == plan.stages[0]
+    if not is_test or (stage.key_share and fallback is not None and fallback.version != plan.release.version):
+        return "", ""
+    return NEW_VARIANT, OLD_VARIANT
 
 
 def _in_force(rollout: Rollout, ring: str) -> list[Stage]:

@@ -20,6 +20,8 @@ def rollout_lines(rollout: Rollout) -> Iterator[str]:
     moment = datetime.fromtimestamp(rollout.created_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     yield f"{rollout.id}  {plan.model} {plan.release.version}  {rollout.state.value.replace('_', ' ')}"
     yield f"  since {moment} by {rollout.created_by}: {rollout.reason}"
+    if plan.comparison:
+        yield f"  an A/B test by {split_words(plan)}"
     for stage, progress in zip(plan.stages, rollout.stages, strict=True):
         told = progress.figures
         counts = f"{told.committed} committed, {told.failed} failed, {told.under_way} under way"
@@ -38,9 +40,14 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"  {number}. {stage_words(stage)}, watched for {duration_words(plan.soak_s)}, {back}"
     if plan.comparison:
         end = "is carried out" if plan.comparison.decides else "waits for you"
-        yield f"  stage 1 is an A/B test of both; the verdict on disagreement in audits {end}"
+        yield f"  stage 1 is an A/B test of both by {split_words(plan)}; the verdict on disagreement in audits {end}"
     if plan.needs_approval:
         yield "  another person has to approve it first"
+
+
+def split_words(plan: Plan) -> str:
+    """What an A/B test splits between its releases."""
+    return "request key" if plan.stages[0].key_share else "device"
 
 
 def failure_line(failure: DeviceFailure) -> str:
@@ -105,7 +112,8 @@ def stage_words(stage: Stage) -> str:
     devices = "" if stage.is_whole else f", {share}its devices"
     condition = f" {condition_words(stage.labels)}" if stage.labels else ""
     shadow = f", as a shadow of {stage.shadow_share:.0%} of the requests" if stage.shadow_share else ""
-    return f"ring {stage.ring}{devices}{condition}{shadow}"
+    split = f", {stage.key_share:.0%} of the requests by their key" if stage.key_share else ""
+    return f"ring {stage.ring}{devices}{condition}{shadow}{split}"
 
 
 def rollout_fields(rollout: Rollout, failures: Sequence[DeviceFailure] = ()) -> dict[str, object]:

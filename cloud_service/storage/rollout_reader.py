@@ -18,7 +18,7 @@ from cloud_service.rollout.records import (
     RolloutState,
 )
 from cloud_service.rollout.ring_order import RingOrder
-from cloud_service.rollout.telling import NEW_VARIANT, OLD_VARIANT
+from cloud_service.rollout.telling import NEW_VARIANT
 from cloud_service.storage import tables
 from cloud_service.storage.offload_sums import merged_latency
 from cloud_service.storage.read_only_store import ReadOnlyStore
@@ -220,7 +220,7 @@ class RolloutReader:
     def arm_figures(self, model: str, ring: str, new: Release, old: Release, opened_s: int, now_s: int) -> FieldFigures:
         """What telemetry counted of both arms of an A/B test since it was opened: by minutes for a day, then by hours.
 
-        Arms of one version are told apart by their variant.
+        Arms of one version are told apart by the new one's variant: where requests are split, the old one has none.
 
         Raises:
             StorageError: the store cannot be read.
@@ -230,10 +230,11 @@ class RolloutReader:
         place += [_COUNTS.width_s == width_s, _COUNTS.starts_s >= -(-opened_s // width_s) * width_s]
         sides = []
         with self._store.look() as connection:
-            for release, variant in ((new, NEW_VARIANT), (old, OLD_VARIANT)):
+            for release in (new, old):
                 arm = [*place, _COUNTS.model_version == release.version]
                 if new.version == old.version:
-                    arm.append(_COUNTS.variant == variant)
+                    is_new = _COUNTS.variant == NEW_VARIANT
+                    arm.append(is_new if release is new else ~is_new)
                 sides.append(_side(connection, arm) if connection else FieldSide())
         return FieldFigures(*sides)
 

@@ -98,7 +98,7 @@ class StateKeeper:
 
     @property
     def last_words(self) -> tuple[LastWord, ...]:
-        """What was said last of series that have ended, of earlier boots and of this one; of one slot the newest."""
+        """What was said last of series that are not active, of this boot and earlier ones; of one slot the newest."""
         words = (*self._earlier_words, *self._ended_words.values())
         return tuple({(word.model, word.slot): word for word in words}.values())
 
@@ -153,7 +153,7 @@ class StateKeeper:
         left: list[WordKey] = []
         for word in changed:
             series, place = word.series, self._places.place(word.series)
-            if place is None or (word.is_current and self._counting.get(series.model) != series):
+            if place is None or (word.answers and self._counting.get(series.model) != series):
                 self._counting[series.model] = series
                 place, before = self._places.begin(series)
                 left += [(series.model, before)] if before is not None else []
@@ -161,7 +161,7 @@ class StateKeeper:
         return keys, left
 
     def _end(self, words: Sequence[SeriesWord], told: Mapping[Series, bytes]) -> None:
-        """Remember what is to be said of the series that have ended."""
+        """Remember what is to be said of the series that are not active: they have ended, or answer a share beside."""
         slots = self._places.repeated(word.series for word in words if not word.is_current)
         payloads = {series: word.payload for series, word in self._ended_words.items()} | dict(told)
         self._ended_words = {series: LastWord(series.model, slot, payloads[series]) for series, slot in slots.items()}

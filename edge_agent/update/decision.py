@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.update.machine import FACTORY, SLOT_A, SLOT_B, Failure, Installed, Target, UpdateState, idle_slot
 from edge_agent.update.ports import trial_fault
@@ -67,7 +67,7 @@ def decide(
     if (
         running is not None
         and running.content == target.content
-        and (target.shadow_share > 0 or _is_labelled(running.release, target))
+        and (target.is_beside or _is_labelled(running.release, target))
     ):
         return Stay()
     if (failure := state.failure_of(target)) is not None:
@@ -102,3 +102,16 @@ def judge_trial(figures: TrialFigures, trial: Trial, elapsed_s: float) -> TrialV
         return TrialVerdict(True, fault)
     is_enough = figures.requests >= trial.requests and elapsed_s >= trial.seconds
     return TrialVerdict(is_enough or is_out_of_time)
+
+
+def fault_of_split(figures: TrialFigures, trial: Trial) -> str:
+    """What is wrong with a bundle that answers its share of the requests, in plain words; "" where nothing is.
+
+    It is looked at for as long as the requests are split. So no share is judged of fewer than
+    `FEWEST_JUDGED_REQUESTS`: the first audit that disagrees would end every test.
+    """
+    if figures.requests < FEWEST_JUDGED_REQUESTS:
+        return ""
+    if figures.compared < FEWEST_JUDGED_REQUESTS:
+        figures = replace(figures, compared=0, agreed=0)
+    return trial_fault(figures, trial)

@@ -9,7 +9,7 @@ import anyio
 
 from edge_agent.update import machine
 from edge_agent.update.assignments import Assignments
-from edge_agent.update.decision import judge_trial
+from edge_agent.update.decision import fault_of_split, judge_trial
 from edge_agent.update.machine import FACTORY, Installed, Target, UpdateState
 from edge_agent.update.parts import Record, UpdateParts, kind_of
 from edge_agent.update.ports import LoadedCandidate
@@ -24,7 +24,9 @@ _CLOSE_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
-class _Shadow:
+class _Beside:
+    """What answers beside the active bundle: in the shadow, or a share of the requests."""
+
     target: Target
     candidate: LoadedCandidate
 
@@ -36,10 +38,10 @@ class GoingLive:
         self._record = record
         self._parts = parts
         self._assignments = assignments
-        self._shadow: _Shadow | None = None
+        self._beside: _Beside | None = None
 
     async def take(self, target: Target, slot: str, *, is_proven: bool) -> None:
-        """Make the bundle in `slot` the active one, or the active one's shadow.
+        """Make the bundle in `slot` the active one, or let it answer beside the active one, as `target` asks.
 
         What was committed once is taken without proof or trial: it must be there at once where the newer one fails.
 
@@ -49,15 +51,15 @@ class GoingLive:
         place = self._record.slots.places[slot]
         label = _labelled(place, target)
         if slot == self._record.state.active and self._runs_but_for_its_number(label):
-            await self.end_shadow()
+            await self.end_beside()
             self._parts.host.relabel(self._record.model, label)
             await self._record.save(machine.relabelled(self._record.state, replace(place, release=label)))
             return
         candidate = await self._loaded(target, slot, label, is_proven=is_proven)
         if candidate is None:
             return
-        if target.shadow_share > 0:
-            await self._begin_shadow(target, candidate)
+        if target.is_beside:
+            await self._begin_beside(target, candidate)
         elif await self._switched(candidate):
             await self._end_trial(target, replace(place, release=label), is_proven=is_proven)
 
@@ -81,19 +83,30 @@ class GoingLive:
             await self._go_back(state)
 
     @property
-    def is_shadowing(self) -> bool:
+    def is_beside(self) -> bool:
         """Whether a candidate answers beside the active bundle."""
-        return self._shadow is not None
+        return self._beside is not None
 
-    def is_shadow_of(self, target: Target | None) -> bool:
-        """Whether `target` runs in the shadow as it asks."""
-        return self._shadow is not None and self._shadow.target.asks_the_same(target)
+    def is_beside_as(self, target: Target | None) -> bool:
+        """Whether `target` answers beside the active bundle as it asks."""
+        return self._beside is not None and self._beside.target.asks_the_same(target)
 
-    def look_at_shadow(self) -> None:
-        """Report how the shadow does, if there is one."""
-        if self._shadow is not None:
-            self._record.reports.figures = self._parts.host.trial_figures(self._record.model)
-            self._record.tell()
+    def look_beside(self) -> str:
+        """Report how the candidate does that answers beside the active bundle; returns what is wrong with it.
+
+        "" where nothing is, or where nobody sees its answers: then those who read the reports decide.
+        """
+        if self._beside is None:
+            return ""
+        figures = self._record.reports.figures = self._parts.host.trial_figures(self._record.model)
+        self._record.tell()
+        target = self._beside.target
+        return fault_of_split(figures, target.trial) if target.key_share > 0 else ""
+
+    async def fail_beside(self, fault: str) -> None:
+        """The active bundle answers alone again, as the other one does worse than it may."""
+        await self.end_beside()
+        await self._record.hold(machine.rolled_back(self._record.state, ErrorKind.TRIAL, fault))
 
     async def give_up(self, reason: str) -> None:
         """The candidate is no longer to be gone on with, however far it came.
@@ -101,18 +114,18 @@ class GoingLive:
         Raises:
             UpdateError: the bundle before cannot be loaded.
         """
-        await self.end_shadow()
+        await self.end_beside()
         state = self._record.state
         if state.phase is Phase.TRIAL:
             await self._go_back(machine.rolled_back(state, ErrorKind.TRIAL, reason))
         else:
             await self._record.hold(machine.rolled_back(state, ErrorKind.PROVING, reason))
 
-    async def end_shadow(self) -> None:
-        """Free the shadow, if there is one."""
-        if self._shadow is not None:
-            shadow, self._shadow = self._shadow, None
-            await _close(shadow.candidate)
+    async def end_beside(self) -> None:
+        """Free what answers beside the active bundle, if anything does."""
+        if self._beside is not None:
+            beside, self._beside = self._beside, None
+            await _close(beside.candidate)
 
     def _runs_but_for_its_number(self, label: InstalledRelease) -> bool:
         return replace(self._parts.host.active(self._record.model), release=label.release) == label
@@ -121,18 +134,18 @@ class GoingLive:
         self, target: Target, slot: str, label: InstalledRelease, *, is_proven: bool
     ) -> LoadedCandidate | None:
         """The bundle, warm and proven; None where it failed, which is remembered."""
-        shadow = self._shadow
+        beside = self._beside
         self._record.reports.figures = TrialFigures()
-        if shadow is not None and shadow.target.content == target.content and shadow.candidate.release == label:
-            await self._record.save(machine.begun(self._record.state, target, slot, Phase.SHADOW))
-            self._shadow = None
-            return shadow.candidate
-        await self.end_shadow()
+        if beside is not None and beside.target.content == target.content and beside.candidate.release == label:
+            await self._record.save(machine.begun(self._record.state, target, slot, _phase_of(beside.target)))
+            self._beside = None
+            return beside.candidate
+        await self.end_beside()
         await self._record.save(machine.begun(self._record.state, target, slot, Phase.STAGED))
         await self._record.save(machine.moved(self._record.state, Phase.LOADING))
         candidate: LoadedCandidate | None = None
         try:
-            candidate = await self._load(slot, label, may_pause=target.shadow_share == 0)
+            candidate = await self._load(slot, label, may_pause=not target.is_beside)
             if not is_proven:
                 await self._record.hold(machine.moved(self._record.state, Phase.PROVING))
                 await self._parts.host.prove(candidate)
@@ -161,11 +174,22 @@ class GoingLive:
         kind = kind_of(error) if isinstance(error, NoRoom) else ErrorKind.PROVING
         await self._record.hold(machine.rolled_back(self._record.state, kind, str(error)))
 
-    async def _begin_shadow(self, target: Target, candidate: LoadedCandidate) -> None:
-        self._shadow = _Shadow(target, candidate)
-        if self._record.state.phase is not Phase.SHADOW:
-            await self._record.hold(machine.moved(self._record.state, Phase.SHADOW))
-        self._parts.host.begin_shadow(candidate, target.shadow_share)
+    async def _begin_beside(self, target: Target, candidate: LoadedCandidate) -> None:
+        # Saved before it answers, as before a switch.
+        if self._record.state.phase is not _phase_of(target):
+            await self._record.hold(machine.moved(self._record.state, _phase_of(target)))
+        try:
+            if target.key_share > 0:
+                await self._parts.host.begin_split(candidate, target.key_share, target.rollout)
+            else:
+                self._parts.host.begin_shadow(candidate, target.shadow_share)
+        except TandemError as error:
+            await self._failed(candidate, error)
+            return
+        except BaseException:
+            await _close(candidate)
+            raise
+        self._beside = _Beside(target, candidate)
 
     async def _switched(self, candidate: LoadedCandidate) -> bool:
         # Saved before the switch: a bundle that kills the agent at its first request is known at the next start.
@@ -235,6 +259,11 @@ class GoingLive:
             self._record.tell()
             return
         raise UpdateError("the bundle before cannot be loaded beside the new one; the agent must be started again")
+
+
+def _phase_of(target: Target) -> Phase:
+    """Where the candidate stands once it answers beside the active bundle as `target` asks."""
+    return Phase.SPLIT if target.key_share > 0 else Phase.SHADOW
 
 
 def _labelled(place: Installed, target: Target) -> InstalledRelease:

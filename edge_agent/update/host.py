@@ -20,7 +20,7 @@ from edge_agent.update.memory import available_bytes, needed_bytes, resident_byt
 from edge_agent.update.ports import LoadedCandidate
 from edge_agent.update.proving import ProvingBounds, golden_medians_ms, prove_answers, prove_latency, prove_memory
 from edge_agent.update.shadow import ShadowRun
-from edge_agent.update.trial import TrialCount
+from edge_agent.update.trial import TrialCount, counted_beside
 from shared.bundle import Bundle, read_bundle
 from shared.clock import Clock
 from shared.errors import ConfigurationError, EngineError, NoRoom, ProvingFailed, TandemError
@@ -29,6 +29,7 @@ from shared.update.report import InstalledRelease, TrialFigures
 
 _log = logging.getLogger(__name__)
 _MOST_UNLOADING_S = 30.0
+_MOST_DRAINING_S = 5.0
 _BOUNDS = ProvingBounds()
 _FOLLOW_WITHIN_S = 5.0
 _MOST_LOOKS = 3
@@ -64,7 +65,6 @@ class Candidate:
         """See `LoadedCandidate`."""
         give_up, self._give_up = self._give_up, None
         if give_up is not None:
-            self.model.unload()
             await give_up()
 
 
@@ -109,8 +109,8 @@ class PipelineHost:
 
     def close(self) -> None:
         """End the threads; work under way is left to end."""
-        for model in tuple(self._shadows):
-            self._end_shadow(model)
+        for model in self._lanes:
+            self._end_beside(model)
         self._quiet.close()
         self._loading.close()
 
@@ -171,10 +171,8 @@ class PipelineHost:
         await self._quiet.run(mine.model.warm_up)
         name = mine.model.identity.name
         self._note_policy(self._lanes[name])
-        unsaved = [payload for (model, _), payload in self._unsaved_policies.items() if model == name]
-        for payload in (*self._policies(name), *unsaved):
-            mine.control.hear(payload)
-        self._end_shadow(name)
+        self._hear_policies(mine)
+        self._end_beside(name)
         lane = self._lanes.lane_for(mine.model, mine.control, self._clock)
         self._before[name] = self._lanes.exchange(lane).ledger.snapshot()
         self._trials.pop(name, None)
@@ -182,16 +180,16 @@ class PipelineHost:
         self._lanes.resume(name)
         mine.took_over()
         _log.info("model %s: %s answers from now on", name, mine.release.version)
-        with anyio.move_on_after(_FOLLOW_WITHIN_S):
-            await self._follow(lane)
+        await self._tell(lane)
         await self._give_back()
 
     def begin_trial(self, model: str) -> None:
         """See `ModelHost`."""
-        self._trials[model] = TrialCount(self._lanes[model].ledger, self._before.get(model))
+        before = self._before.get(model)
+        self._trials[model] = TrialCount(self._lanes[model].ledger, lambda: before)
 
     def trial_figures(self, model: str) -> TrialFigures:
-        """See `ModelHost`; of the shadow, where one runs."""
+        """See `ModelHost`."""
         counting = self._shadows.get(model) or self._trials.get(model)
         return counting.figures() if counting else TrialFigures()
 
@@ -199,8 +197,25 @@ class PipelineHost:
         """See `ModelHost`."""
         mine = _mine(candidate)
         name = mine.model.identity.name
-        self._end_shadow(name)
+        self._end_beside(name)
         self._shadows[name] = self._pipeline.shadows[name] = ShadowRun(mine.model, share, self._uniform, self._clock)
+
+    async def begin_split(self, candidate: LoadedCandidate, share: float, salt: str) -> None:
+        """See `ModelHost`."""
+        mine = _mine(candidate)
+        await self._quiet.run(mine.model.warm_up)
+        name = mine.model.identity.name
+        self._hear_policies(mine)
+        self._end_beside(name)
+        lane = self._lanes.lane_for(mine.model, mine.control, self._clock)
+        self._lanes.split(lane, share, salt)
+        self._trials[name] = TrialCount(lane.ledger, counted_beside(self._lanes[name].ledger))
+        _log.info("model %s: %s answers %.0f%% of the requests by their key", name, mine.release.version, 100 * share)
+        await self._tell(lane)
+
+    async def _tell(self, lane: Lane) -> None:
+        with anyio.move_on_after(_FOLLOW_WITHIN_S):
+            await self._follow(lane)
 
     async def _prove_latency(self, mine: Candidate, models: tuple[EdgeModel, ...], pace: Pace) -> None:
         """`models`: the candidate, and the running one where both are in memory."""
@@ -214,6 +229,12 @@ class PipelineHost:
                     raise
             else:
                 return
+
+    def _hear_policies(self, candidate: Candidate) -> None:
+        name = candidate.model.identity.name
+        unsaved = [payload for (model, _), payload in self._unsaved_policies.items() if model == name]
+        for payload in (*self._policies(name), *unsaved):
+            candidate.control.hear(payload)
 
     def _note_policy(self, leaving: Lane) -> None:
         """Its gate may come back before what it obeys is saved; of each model the newest two gates' are kept."""
@@ -277,7 +298,7 @@ class PipelineHost:
     async def _unload(self, model: EdgeModel) -> None:
         try:
             with anyio.fail_after(_MOST_UNLOADING_S):
-                await self._lanes.until_idle(model.identity.name)
+                await self._lanes.until_idle(model)
         except TimeoutError as error:
             raise NoRoom(f"requests to {model.identity.name} did not end within {_MOST_UNLOADING_S:g} s") from error
         model.unload()
@@ -300,18 +321,31 @@ class PipelineHost:
             self._lanes.resume(name)
 
     async def _drop(self, model: EdgeModel, give_up: Callable[[], Awaitable[None]]) -> None:
-        shadow = self._shadows.get(model.identity.name)
-        if shadow is not None and shadow.model is model:
-            self._end_shadow(model.identity.name)
-        await give_up()
+        """Free a candidate. Requests that it still answers end first; what takes longer frees it with its last one."""
+        name = model.identity.name
+        shadow = self._shadows.get(name)
+        beside = [lane.model for lane in self._lanes.answering(name)] + ([shadow.model] if shadow else [])
+        if model in beside:
+            self._end_beside(name)
+        try:
+            with anyio.move_on_after(_MOST_DRAINING_S) as draining:
+                await self._lanes.until_idle(model)
+            if not draining.cancelled_caught:
+                model.unload()
+        finally:
+            await give_up()
 
     async def _give_back(self) -> None:
         await self._quiet.run(give_back_freed)
 
-    def _end_shadow(self, model: str) -> None:
+    def _end_beside(self, model: str) -> None:
+        """The active model answers alone from now on, whoever answered beside it."""
         self._pipeline.shadows.pop(model, None)
         if shadow := self._shadows.pop(model, None):
             shadow.close()
+        if lane := self._lanes.unsplit(model):
+            self._note_policy(lane)
+            self._trials.pop(model, None)
 
 
 def _release_of(model: EdgeModel) -> InstalledRelease:

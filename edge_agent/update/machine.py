@@ -1,8 +1,9 @@
 """How an update goes on a device: a pure state machine, whose state is saved at each step.
 
-    idle → fetching → verifying → staged → loading → proving → (shadow) → trial → committed
+    idle → fetching → verifying → staged → loading → proving → (shadow or split) → trial → committed
 
-and from each of them back to what was committed before. Nothing here reads a clock or touches a disk.
+and from each of them back to what was committed before, which stays the active one in the shadow and while requests are
+split. Nothing here reads a clock or touches a disk.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ MOST_FAILED_STARTS = 3
 MOST_DEATHS_LOADING = 2
 """So often may the agent die while a bundle loads, is proven or runs in the shadow; one may be a power cut."""
 MOST_DEATHS_IN_TRIAL = 3
-"""So often may the agent die in a trial, having been ready each time."""
+"""So often may the agent die while the bundle answers, in a trial or split, having been ready each time."""
 
 _NEXT = {
     Phase.FETCHING: {Phase.VERIFYING},
     Phase.VERIFYING: {Phase.STAGED},
     Phase.STAGED: {Phase.LOADING},
-    Phase.LOADING: {Phase.PROVING, Phase.TRIAL},
-    Phase.PROVING: {Phase.SHADOW, Phase.TRIAL},
-    Phase.SHADOW: {Phase.TRIAL},
+    Phase.LOADING: {Phase.PROVING, Phase.SHADOW, Phase.SPLIT, Phase.TRIAL},
+    Phase.PROVING: {Phase.SHADOW, Phase.SPLIT, Phase.TRIAL},
+    Phase.SHADOW: {Phase.SPLIT, Phase.TRIAL},
+    Phase.SPLIT: {Phase.SHADOW, Phase.TRIAL},
     Phase.TRIAL: {Phase.COMMITTED},
 }
 _AT_WORK_ON_IT = (Phase.LOADING, Phase.PROVING, Phase.SHADOW)
@@ -59,6 +61,12 @@ class Target(Document):
     sequence: int
     floor: int
     trial: Trial
+    key_share: float = 0.0
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether the active bundle is to stay: this one is its shadow, or answers a share of the requests."""
+        return self.shadow_share > 0 or self.key_share > 0
 
     @property
     def content(self) -> tuple[str, str]:
@@ -70,12 +78,13 @@ class Target(Document):
         return InstalledRelease(self.version, model_digest, self.gate_digest, self.release, self.variant)
 
     def asks_the_same(self, other: Target | None) -> bool:
-        """Whether `other` leads to the same bundle, run in the same way."""
-        return other is not None and (self.content, self.variant, self.shadow_share) == (
-            other.content,
-            other.variant,
-            other.shadow_share,
-        )
+        """Whether `other` leads to the same bundle, run in the same way. Each rollout splits requests anew."""
+        return other is not None and self._way == other._way
+
+    @property
+    def _way(self) -> tuple[object, ...]:
+        salt = self.rollout if self.key_share > 0 else ""
+        return self.content, self.variant, self.shadow_share, self.key_share, salt
 
 
 def target_of(assignment: Assignment, arm: Arm) -> Target:
@@ -91,6 +100,7 @@ def target_of(assignment: Assignment, arm: Arm) -> Target:
         assignment.sequence,
         assignment.floor,
         assignment.trial,
+        arm.key_share,
     )
 
 
@@ -298,10 +308,13 @@ def _candidate_at_start(state: UpdateState, candidate: Candidate, before: Life) 
         if deaths >= MOST_DEATHS_IN_TRIAL:
             return rolled_back(state, ErrorKind.TRIAL, f"the agent died {deaths} times in its trial")
         return counted
-    if state.phase in _AT_WORK_ON_IT:
-        if deaths >= MOST_DEATHS_LOADING:
-            reason = f"the agent died {deaths} times while it was loaded, proven or in the shadow"
-            return rolled_back(state, ErrorKind.PROVING, reason)
+    if state.phase is Phase.SPLIT and deaths >= MOST_DEATHS_IN_TRIAL:
+        reason = f"the agent died {deaths} times while it answered its share of the requests"
+        return rolled_back(state, ErrorKind.TRIAL, reason)
+    if state.phase in _AT_WORK_ON_IT and deaths >= MOST_DEATHS_LOADING:
+        reason = f"the agent died {deaths} times while it was loaded, proven or in the shadow"
+        return rolled_back(state, ErrorKind.PROVING, reason)
+    if state.phase in (*_AT_WORK_ON_IT, Phase.SPLIT):
         return replace(counted, phase=Phase.STAGED)
     return state if state.phase is Phase.STAGED else abandoned(state)
 

@@ -45,23 +45,28 @@ class ModelUpdate:
             while True:
                 await self._wait(await self._attempt())
         finally:
-            await self._live.end_shadow()
+            await self._live.end_beside()
 
     async def _wait(self, seconds: float) -> None:
-        """Until a hint, `seconds` at most; meanwhile a shadow's figures are reported."""
-        if not self._live.is_shadowing:
+        """Until a hint, `seconds` at most; meanwhile what answers beside the active bundle is watched and reported."""
+        if not self._live.is_beside:
             await self._assignments.wait(seconds)
             return
+        fault = ""
         async with anyio.create_task_group() as group:
 
             async def look() -> None:
-                while True:
-                    self._live.look_at_shadow()
+                nonlocal fault
+                while not (fault := self._live.look_beside()):
                     await self._parts.clock.sleep(self._parts.settings.progress_interval_s)
+                group.cancel_scope.cancel()
 
             group.start_soon(look)
             await self._assignments.wait(seconds)
             group.cancel_scope.cancel()
+        if fault:
+            _log.warning("model %s: requests are split no longer: %s", self._record.model, fault)
+            await self._live.fail_beside(fault)
 
     async def _attempt(self) -> float:
         """One look and all that follows from it; returns the seconds until the next."""
@@ -91,7 +96,7 @@ class ModelUpdate:
             return interval_s
         await self._record.see(asked.assignment)
         target = asked.target
-        if self._live.is_shadow_of(target):
+        if self._live.is_beside_as(target):
             return interval_s
         decision = self._decision(asked, target)
         if isinstance(decision, Wait):
@@ -107,7 +112,7 @@ class ModelUpdate:
         if isinstance(decision, Stay):
             await self._stay(target)
         elif isinstance(decision, Blocked):
-            await self._live.end_shadow()
+            await self._live.end_beside()
             failure = decision.failure
             self._record.tell(failure.reason, failure.kind, failure.attempts)
             await self._live.make_good()
@@ -118,7 +123,7 @@ class ModelUpdate:
             await self._fetch(asked, decision)
 
     async def _stay(self, target: Target | None) -> None:
-        await self._live.end_shadow()
+        await self._live.end_beside()
         state = self._record.state
         if target is not None:
             state = machine.settled(state)
@@ -137,7 +142,7 @@ class ModelUpdate:
 
     async def _fetch(self, asked: Asked, decision: Fetch) -> None:
         target, slot = decision.target, decision.slot
-        await self._live.end_shadow()
+        await self._live.end_beside()
         self._record.reports.progress = Progress()
         await self._record.save(machine.begun(self._record.state, target, slot, Phase.FETCHING))
         if await self._assignments.unless_changed(target, lambda: self._stage(asked, target, slot)):

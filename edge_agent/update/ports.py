@@ -154,11 +154,22 @@ class ModelHost(Protocol):
         ...
 
     def trial_figures(self, model: str) -> TrialFigures:
-        """What was counted since `begin_trial`."""
+        """What was counted since `begin_trial`, or of the candidate that answers beside the active model."""
         ...
 
     def begin_shadow(self, candidate: LoadedCandidate, share: float) -> None:
-        """Let the candidate answer a share of the requests too, for nobody to see."""
+        """Let the candidate answer a share of the requests too, for nobody to see. Ends a split."""
+        ...
+
+    async def begin_split(self, candidate: LoadedCandidate, share: float, salt: str) -> None:
+        """Let the candidate answer, in the active model's place, the requests whose key lies below `share`.
+
+        See `shared.update.assignment.place_of`. Ends a shadow, and a split before; it ends when the candidate is
+        switched to or closed, which waits for the requests that it has begun.
+
+        Raises:
+            EngineError: the candidate is no longer usable, or is told under the active model's name; that one answers.
+        """
         ...
 
 

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge_agent.accounting import Ledger, LedgerSnapshot
+from edge_agent.update.decision import FEWEST_JUDGED_REQUESTS
 from shared.histogram import quantile_ms
-from shared.types import LatencyHistogram, Outcome
+from shared.types import LatencyHistogram, Outcome, RequestCounters
 from shared.update.report import TrialFigures
 
 _OWN = Outcome.EDGE.value
+OldCounts = Callable[[], LedgerSnapshot | None]
+"""What the old bundle counted, asked anew each time; None where that is not known."""
+
+
+def counted_beside(ledger: Ledger) -> OldCounts:
+    """What `ledger` counts from now on; of too few requests nothing is known."""
+    begin = ledger.snapshot()
+
+    def counts() -> LedgerSnapshot | None:
+        now = ledger.snapshot()
+        if _ended(now) - _ended(begin) < FEWEST_JUDGED_REQUESTS:
+            return None
+        latency = {}
+        for outcome, each in now.latency_by_outcome.items():
+            earlier = begin.latency_by_outcome[outcome]
+            latency[outcome] = LatencyHistogram(_grown(earlier, each), each.sum_ms - earlier.sum_ms)
+        accepted = now.counters.accepted - begin.counters.accepted
+        wanted = now.counters.wanted - begin.counters.wanted
+        return LedgerSnapshot(RequestCounters(accepted=accepted, wanted=wanted), latency, {})
+
+    return counts
 
 
 class TrialCount:
-    """Counts from its making on. `before`: what the old bundle's ledger counted; None where that is not known."""
+    """Counts from its making on, beside what `before` says of the old bundle."""
 
-    def __init__(self, ledger: Ledger, before: LedgerSnapshot | None) -> None:
+    def __init__(self, ledger: Ledger, before: OldCounts) -> None:
         self._ledger = ledger
         self._at_begin = ledger.snapshot()
         self._before = before
 
     def figures(self) -> TrialFigures:
         """The counts so far. What is not known of the old bundle is taken to be as the new one's."""
-        begin, now, before = self._at_begin, self._ledger.snapshot(), self._before
+        begin, now, before = self._at_begin, self._ledger.snapshot(), self._before()
         offload = _share(now.counters.wanted - begin.counters.wanted, now.counters.accepted - begin.counters.accepted)
         latency_ms, old_latency_ms = _medians_ms(begin, now, before)
         audits, audits_at_begin = now.judgements.audits, begin.judgements.audits

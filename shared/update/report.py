@@ -9,7 +9,7 @@ from shared.update.labels import Labels
 
 
 class Phase(str, Enum):
-    """How far an update has come on a device."""
+    """How far an update has come on a device. `split`: both bundles answer, each its share of the requests."""
 
     IDLE = "idle"
     FETCHING = "fetching"
@@ -18,6 +18,7 @@ class Phase(str, Enum):
     LOADING = "loading"
     PROVING = "proving"
     SHADOW = "shadow"
+    SPLIT = "split"
     TRIAL = "trial"
     COMMITTED = "committed"
     ROLLED_BACK = "rolled_back"

@@ -53,14 +53,14 @@ def version(agent: AgentProcess) -> str:
 
 
 @contextmanager
-def asked_all_the_time(agent: AgentProcess) -> Iterator[Counter[str]]:
+def asked_all_the_time(agent: AgentProcess, text: str = "alpha beta") -> Iterator[Counter[str]]:
     """Counts answers by the version that gave them, and by status those that were none."""
     answers: Counter[str] = Counter()
     ended = threading.Event()
 
     def ask() -> None:
         while not ended.wait(0.005):
-            status, body = agent.post({"text": "alpha beta"})
+            status, body = agent.post({"text": text})
             answers[body["model"]["version"] if status == 200 else f"status {status}"] += 1
 
     thread = threading.Thread(target=ask)

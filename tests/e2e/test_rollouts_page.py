@@ -14,7 +14,7 @@ from cloud_service.rollout.orders import abort
 from cloud_service.rollout.plan import Comparison, Stage, Thresholds
 from cloud_service.rollout.records import RolloutState
 from shared.clock import SystemClock
-from shared.update.assignment import device_share
+from shared.update.assignment import place_of
 from shared.update.report import ErrorKind, Phase
 from tests.support.browser import needs_chromium
 from tests.support.fleet_process import CloudRole, write_cloud_toml
@@ -64,7 +64,7 @@ def halfway(scene: RolloutScene, rollout_id: str, ring: str, after: str) -> None
     scene.hear(
         [a_report(name, ring=ring) for name in names] + [a_report(f"{after}-{n}", ring=after) for n in range(25)]
     )
-    early = [name for name in names if device_share(rollout_id, name) < 0.25]
+    early = [name for name in names if place_of(rollout_id, name) < 0.25]
     scene.hear([committed(name, rollout_id, ring=ring) for name in early])
     for ago_s in (6900, 3000, 2990):
         scene.turn(rollout_id, ago_s=ago_s)

@@ -337,7 +337,12 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(site: Site, capsys: pytest
     test = ("--ab", OLD, NEW, "--ring", "canary", "--share", "0.3")
     assert site.command("start", "tiny", *test, "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "1. ring canary, 30% of its devices" in shown and "A/B test of both" in shown
+    assert "1. ring canary, 30% of its devices" in shown and "A/B test of both by device" in shown
+    assert site.command("start", "tiny", *test, "--by", "key", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "1. ring canary, 30% of the requests by their key" in shown and "A/B test of both by request key" in shown
+    assert site.command("start", f"tiny@{NEW}", "--rings", "canary", "--from", OLD, "--by", "key") == 2
+    assert "--by says how an A/B test splits" in capsys.readouterr().err
     assert site.reader.rollouts() == []
     assert site.command("start", f"tiny@{NEW}", "--rings", "canary") == 2
     assert "--from VERSION" in capsys.readouterr().err

@@ -176,12 +176,14 @@ class FakeCandidate:
 
     async def close(self) -> None:
         self._host.events.append(f"close {self.release.version}")
+        if self._host.split is self:
+            self._host.split = None
 
 
 class FakeHost:
     """Implements `ModelHost` with no engine: what it loads has been verified, every byte.
 
-    `faults` from (step, version) to what is raised there, "load", "prove" or "switch"; `figures` by version.
+    `faults` from (step, version) to what is raised there, "load", "prove", "split" or "switch"; `figures` by version.
     """
 
     def __init__(self) -> None:
@@ -190,6 +192,7 @@ class FakeHost:
         self.faults: dict[tuple[str, str], BaseException] = {}
         self.figures: dict[str, TrialFigures] = {}
         self.shadow: FakeCandidate | None = None
+        self.split: FakeCandidate | None = None
 
     def boot(self, folder: Path, release: InstalledRelease) -> None:
         """What the agent does before there are updates."""
@@ -216,17 +219,25 @@ class FakeHost:
         self._step("switch", candidate.release)
         assert isinstance(candidate, FakeCandidate)
         self.running[candidate.bundle.manifest.model] = candidate
+        self.split = None
 
     def begin_trial(self, model: str) -> None:
         self.events.append(f"trial {self.running[model].release.version}")
 
     def trial_figures(self, model: str) -> TrialFigures:
-        return self.figures.get(self.running[model].release.version, TrialFigures(requests=1000))
+        counted = self.split or self.running[model]
+        return self.figures.get(counted.release.version, TrialFigures(requests=1000))
 
     def begin_shadow(self, candidate: LoadedCandidate, share: float) -> None:
         assert isinstance(candidate, FakeCandidate)
         self.events.append(f"shadow {candidate.release.version} {share}")
         self.shadow = candidate
+
+    async def begin_split(self, candidate: LoadedCandidate, share: float, salt: str) -> None:
+        self._step("split", candidate.release)
+        assert isinstance(candidate, FakeCandidate)
+        self.events[-1] += f" {share} {salt}"
+        self.split = candidate
 
     def _step(self, step: str, release: InstalledRelease) -> None:
         self.events.append(f"{step} {release.version}")

@@ -28,9 +28,9 @@ _READY = {
 }
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Look again and again, for `PATIENCE_S` seconds at most."""
-    until_s = time.monotonic() + PATIENCE_S
+def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Look again and again, for `patience_s` seconds at most."""
+    until_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < until_s, f"waited in vain: {what}"
         time.sleep(0.05)

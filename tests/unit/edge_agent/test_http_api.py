@@ -16,20 +16,25 @@ from edge_agent.escalation.breaker import BreakerState
 from edge_agent.http_api import HttpApi
 from edge_agent.http_schema import AnswerBody, ErrorBody, LabelReceiptBody
 from edge_agent.labelling import LabelDesk
+from edge_agent.loading import load_model
 from edge_agent.metrics import MetricsPage, StateHealth
 from edge_agent.model import EdgeModel
 from edge_agent.pipeline import Pipeline
 from edge_agent.state.answers import UnsavedAnswers
+from shared.clock import SystemClock
 from shared.errors import EngineError
 from shared.types import RequestCounters
+from shared.update.assignment import place_of
 from tests.support.edge_parts import (
     ScriptedEngine,
     StuckEngine,
+    lane_of,
     model_with_engine,
     open_test_keeper,
     open_test_pipeline,
 )
 from tests.support.fake_cloud import FakeCloud
+from tests.support.tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.anyio
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "user-guide.md"
@@ -107,6 +112,9 @@ async def test_a_text_has_the_same_answer_alone_and_in_a_list(api: HttpApi, pipe
         (b'{"text": "card", "txet": 1}', "txet: unknown field"),
         (b'{"text": 7}', "text: "),
         (b'{"text": "card", "route": "moon"}', "route: "),
+        (b'{"text": "card", "key": ""}', "key: "),
+        (b'{"text": "card", "key": 7}', "key: "),
+        (b'{"text": "card", "key": "' + b"k" * 129 + b'"}', "key: "),
         (b'{"text": "card", "deadline_ms": 0}', "deadline_ms: "),
         (b'{"text": "card", "deadline_ms": "5 s"}', "deadline_ms: "),
         (b'{"text": "card", "top_k": NaN}', "not JSON"),
@@ -125,6 +133,23 @@ async def test_a_malformed_request_is_rejected_with_the_fault_named(
     assert response.status_code in (413, 422) and said in error.error.message
     assert error.outcome == "rejected"
     assert (counters(pipeline).received, counters(pipeline).rejected) == (1, 1)
+
+
+async def test_while_an_ab_test_splits_requests_all_of_a_key_are_answered_by_one_release(
+    api: HttpApi, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    write_tiny_bundle(tmp_path / "second", version="2.0.0")
+    pipeline.lanes.split(lane_of(load_model(tmp_path / "second"), SystemClock()), 0.5, "r1")
+    keys = [f"客户-{number}" for number in range(20)]
+    versions: list[set[str]] = []
+    async with client_of(api) as client:
+        for key in keys:
+            alone = await client.post("/v1/infer", json={"text": "card", "route": "edge", "key": key})
+            items = [{"text": text, "route": "edge", "key": key} for text in ("card", "cash")]
+            together = (await client.post("/v1/infer", json=items)).json()
+            versions.append({each["model"]["version"] for each in (alone.json(), *together)})
+    below = [place_of("r1", key) < 0.5 for key in keys]
+    assert versions == [{"2.0.0"} if is_below else {"1.0.0"} for is_below in below] and 0 < sum(below) < 20
 
 
 async def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(

@@ -17,8 +17,8 @@ from cloud_service.rollout.records import RolloutState
 from cloud_service.rollout.telling import arm_of
 from cloud_service.storage.action_store import ActionLog, Wanted
 from cloud_service.storage.rollout_pins import PinStore
-from shared.update.assignment import Assignment, device_share
-from shared.update.report import ErrorKind, Phase
+from shared.update.assignment import Assignment, place_of
+from shared.update.report import ErrorKind, Phase, TrialFigures
 from tests.support.rollout_parts import MODEL, NEW, OLD, a_plan, a_report, broken, committed, installed
 from tests.support.rollout_scene import RolloutScene
 from tests.support.site import OWN, add_user, csrf_of, sign_in, site_over, sqlite_url, talk_to
@@ -218,7 +218,7 @@ async def test_both_arms_of_an_a_b_test_stand_beside_each_other(site: Site, scen
     scene.begin("r1", a_plan(*stages, comparison=Comparison(margin=0.02)), ago_s=7200)
     scene.hear([a_report(f"d{number}") for number in range(10)])
     scene.turn("r1", ago_s=7200)
-    arms = {f"d{number}": device_share("r1", f"d{number}") < 0.5 for number in range(10)}
+    arms = {f"d{number}": place_of("r1", f"d{number}") < 0.5 for number in range(10)}
     scene.hear([committed(name, "r1") if is_new else a_report(name, "r1") for name, is_new in arms.items()])
     scene.turn("r1", ago_s=3600)
     scene.count(OLD.version, range(1, 60), variant="a", wrong=1)
@@ -228,6 +228,28 @@ async def test_both_arms_of_an_a_b_test_stand_beside_each_other(site: Site, scen
         page = (await client.get("/updates/r1")).text
     assert 'data-verdict="drop"' in page and "the verdict waits for you" in page
     assert "40.0%" in page and "3.3%" in page
+    assert "A/B test by device in ring canary" in page and "of devices</small>" in page
+
+
+async def test_an_a_b_test_by_key_says_what_share_of_the_requests_each_release_answers(
+    site: Site, scene: RolloutScene
+) -> None:
+    scene.begin("r1", a_plan(Stage("canary", key_share=0.3), Stage("canary"), comparison=Comparison()), ago_s=7200)
+    scene.hear([a_report(f"d{number}") for number in range(3)])
+    scene.turn("r1", ago_s=7200)
+    trial = TrialFigures(requests=100)
+    scene.hear([a_report(f"d{number}", "r1", phase=Phase.SPLIT, trial=trial) for number in range(3)])
+    scene.turn("r1", ago_s=3600)
+    scene.count(OLD.version, range(1, 60), wrong=1)
+    scene.count(NEW.version, range(1, 60), wrong=12)
+    async with talk_to(site) as client:
+        await sign_in(client, "vera")
+        page = (await client.get("/updates/r1")).text
+        ring = row_of((await client.get("/updates")).text, f"{MODEL}/canary")
+    assert 'data-verdict="drop"' in page and "A/B test by request key in ring canary" in page
+    assert "new, 30.0% of requests</small>" in page and "old, 70.0% of requests</small>" in page
+    assert "40.0%" in page and "3.3%" in page
+    assert f"{NEW.version} for 30% of requests by their key" in ring
 
 
 async def test_failures_are_shown_a_page_at_a_time(site: Site, scene: RolloutScene) -> None:

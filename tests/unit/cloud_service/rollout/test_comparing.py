@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,12 +9,14 @@ from cloud_service.rollout.comparing import Verdict, compare
 from cloud_service.rollout.counting import stage_figures
 from cloud_service.rollout.engine import advance
 from cloud_service.rollout.orders import abort, promote, start
-from cloud_service.rollout.plan import Comparison, Plan, Stage
+from cloud_service.rollout.plan import Comparison, Fallback, Plan, Stage
 from cloud_service.rollout.records import DecisionKind, FieldFigures, FieldSide, Rollout, RolloutState, Seen, Step
 from cloud_service.rollout.telling import assignment_for
+from cloud_service.rollout.words import rollout_lines
 from shared.errors import RolloutError
-from shared.update.assignment import device_share
-from tests.support.rollout_parts import NEW, NOW_S, OLD, a_plan, committed
+from shared.update.assignment import place_of
+from shared.update.report import ErrorKind, Phase, TrialFigures
+from tests.support.rollout_parts import NEW, NOW_S, OLD, a_plan, a_report, broken, committed
 
 ID = "r1"
 
@@ -52,9 +56,68 @@ def test_both_arms_have_a_variant_and_devices_keep_to_theirs() -> None:
     assert assignment is not None
     for number in range(50):
         told = assignment.arm_of(f"d{number}")
-        is_new = device_share(ID, f"d{number}") < 0.5
+        is_new = place_of(ID, f"d{number}") < 0.5
         assert told is not None
         assert (told.version, told.variant) == ((NEW.version, "b") if is_new else (OLD.version, "a"))
+
+
+def key_plan(**how: object) -> Plan:
+    comparison = Comparison(**how)  # type: ignore[arg-type]
+    return a_plan(Stage("canary", key_share=0.3), Stage("canary"), soak_s=0, comparison=comparison)
+
+
+def split_at(rollout: Rollout, requests: int, arms: FieldFigures) -> Step:
+    """Five devices whose new release has answered so many requests."""
+    trial = TrialFigures(requests=requests)
+    reports = [a_report(f"d{number}", ID, phase=Phase.SPLIT, trial=trial) for number in range(5)]
+    return advance(rollout, Seen(stage_figures(rollout, reports), {"canary": arms}), NOW_S)
+
+
+def test_by_key_every_device_answers_a_share_of_its_requests_with_the_release() -> None:
+    rollout = opened(key_plan())
+    assert rollout.reason.endswith("ring canary is opened for 30% of the requests by their key")
+    assignment = assignment_for(rollout, "canary", 1)
+    assert assignment is not None
+    (arm,) = assignment.arms
+    assert (arm.version, arm.key_share, arm.share_until, arm.variant) == (NEW.version, 0.3, 1.0, "")
+    assert assignment.floor == OLD.release
+
+
+def test_by_key_arms_of_one_version_have_a_variant_to_be_told_apart_by() -> None:
+    before = (Fallback("canary", replace(OLD, version=NEW.version)),)
+    assignment = assignment_for(opened(replace(key_plan(), fallbacks=before)), "canary", 1)
+    assert assignment is not None and [arm.variant for arm in assignment.arms] == ["b"]
+
+
+def test_by_key_a_device_is_counted_once_its_release_has_answered_enough_requests() -> None:
+    rollout = opened(key_plan())
+    few = split_at(rollout, 49, GOOD).rollout
+    assert (few.stages[0].figures.committed, few.stages[0].figures.under_way) == (0, 5)
+    assert few.current == 0
+    assert split_at(rollout, 50, OPEN).rollout.stages[0].figures.committed == 5
+
+
+def test_by_key_the_verdict_makes_the_release_answer_all_or_nothing() -> None:
+    rollout = opened(key_plan(decides=True))
+    promoted = split_at(rollout, 50, GOOD)
+    widened = assignment_for(promoted.rollout, "canary", 2)
+    assert widened is not None
+    assert [(arm.version, arm.key_share) for arm in widened.arms] == [(NEW.version, 0.0)]
+    dropped = split_at(rollout, 50, BAD)
+    assert [each.kind for each in dropped.decisions] == [DecisionKind.ROLL_BACK]
+    back = assignment_for(dropped.rollout, "canary", 2)
+    assert back is not None and [arm.version for arm in back.arms] == [OLD.version]
+    waits = split_at(opened(key_plan()), 50, GOOD).rollout
+    assert waits.state is RolloutState.PAUSED and "an A/B test by request key" in "\n".join(rollout_lines(waits))
+    assert promote(waits, "anna", NOW_S).decisions[-1].kind is DecisionKind.OPEN
+    assert abort(waits, "anna", NOW_S).decisions[-1].kind is DecisionKind.ROLL_BACK
+
+
+def test_by_key_a_device_whose_release_does_badly_stops_the_test() -> None:
+    reports = [broken(f"d{number}", ID, kind=ErrorKind.TRIAL) for number in range(3)]
+    rollout = opened(key_plan())
+    step = advance(rollout, Seen(stage_figures(rollout, reports)), NOW_S)
+    assert step.rollout.state is RolloutState.ROLLED_BACK
 
 
 @pytest.mark.parametrize(
@@ -111,6 +174,12 @@ def test_looking_after_every_audit_drops_an_equal_release_no_more_often_than_pro
         a_plan(Stage("canary", 0.5), Stage("canary"), fallbacks=(), comparison=Comparison()),
         ab_plan(delta=0.0),
         a_plan(Stage("canary", 0.5, labels={"site": ("berlin",)}), Stage("canary"), comparison=Comparison()),
+        a_plan(Stage("canary", 0.5, key_share=0.5), Stage("canary"), comparison=Comparison()),
+        a_plan(Stage("canary", key_share=1.0), Stage("canary"), comparison=Comparison()),
+        a_plan(Stage("canary", key_share=-0.5), Stage("canary"), comparison=Comparison()),
+        a_plan(Stage("canary", key_share=0.5, shadow_share=0.5), Stage("canary"), comparison=Comparison()),
+        a_plan(Stage("canary", key_share=0.5), Stage("canary")),
+        a_plan(Stage("canary", key_share=0.5), fallbacks=(), comparison=Comparison()),
     ],
 )
 def test_a_test_that_compares_nothing_is_refused(plan: Plan) -> None:

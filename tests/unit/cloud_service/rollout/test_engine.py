@@ -22,7 +22,7 @@ from cloud_service.rollout.records import (
 )
 from cloud_service.rollout.telling import assignment_for
 from shared.errors import RolloutError
-from shared.update.assignment import Trial, device_share, encode_assignment, parse_assignment
+from shared.update.assignment import Trial, encode_assignment, parse_assignment, place_of
 from shared.update.labels import NO_LABELS, Labels, is_met
 from shared.update.report import ErrorKind, Phase, TrialFigures, UpdateReport
 from tests.support.rollout_parts import NEW, NOW_S, OLD, a_plan, a_report, broken, committed, installed, release_for
@@ -490,9 +490,9 @@ def test_a_release_runs_on_the_devices_of_the_stages_that_were_reached_and_on_no
     assert assignment is not None
     read_back = parse_assignment(encode_assignment(assignment))
     for name, labels in devices:
-        is_meant = any(device_share(ID, name) < each.share and is_met(each.labels, labels) for each in in_force)
+        is_meant = any(place_of(ID, name) < each.share and is_met(each.labels, labels) for each in in_force)
         arm = read_back.arm_of(name, labels)
         assert (arm.version if arm else "") == (NEW.version if is_meant else OLD.version)
         figures = stage_figures(rollout, [a_report(name, labels=labels)])
         counted = [each.eligible for each in figures]
-        assert counted == [device_share(ID, name) < each.share and is_met(each.labels, labels) for each in stages]
+        assert counted == [place_of(ID, name) < each.share and is_met(each.labels, labels) for each in stages]

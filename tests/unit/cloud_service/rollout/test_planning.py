@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import pytest
 from cloud_service.registry.catalogue import ListedRelease
 from cloud_service.rollout.conditions import condition_words, parse_condition
 from cloud_service.rollout.durations import duration_words, parse_duration
-from cloud_service.rollout.plan import OnFailure, Stage, Window, encode_plan, parse_plan
+from cloud_service.rollout.plan import Comparison, OnFailure, Stage, Window, encode_plan, parse_plan
 from cloud_service.rollout.plan_file import PlanFile, read_plan_file
 from cloud_service.rollout.planning import Wish, make_plan
 from cloud_service.rollout.ring_order import RingOrder
 from cloud_service.rollout.telling import arm_of
-from cloud_service.rollout.words import stage_words
+from cloud_service.rollout.words import plan_lines, stage_words
 from shared.errors import ConfigurationError, RolloutError
 from shared.update.assignment import Assignment
 from tests.support.rollout_parts import MODEL, NEW, NOW_S, OLD
@@ -44,6 +45,30 @@ def test_the_usual_plan_has_a_stage_a_ring_and_goes_back_to_what_the_rings_run()
 def test_a_share_goes_first_and_a_shadow_before_it() -> None:
     wish = Wish(MODEL, NEW.version, PlanFile(), ("canary",), {"canary": 0.1}, shadow_share=0.2, before=OLD.version)
     assert make_plan(wish, LISTED, []).stages == (Stage("canary", 0.1, 0.2), Stage("canary", 0.1), Stage("canary"))
+
+
+def test_an_ab_test_by_key_begins_with_a_share_of_each_devices_requests() -> None:
+    wish = Wish(MODEL, NEW.version, PlanFile(), ("canary",), {"canary": 0.3}, before=OLD.version, by_key=True)
+    plan = make_plan(replace(wish, comparison=Comparison()), LISTED, [])
+    assert plan.stages == (Stage("canary", key_share=0.3), Stage("canary"))
+    assert parse_plan(encode_plan(plan)) == plan
+    assert stage_words(plan.stages[0]) == "ring canary, 30% of the requests by their key"
+    assert any("A/B test of both by request key" in line for line in plan_lines(plan))
+    with pytest.raises(RolloutError, match="only the first stage of an A/B test"):
+        make_plan(wish, LISTED, [])
+    told = order("canary", 1.0)
+    assert told.assignment is not None
+    split = replace(told, assignment=replace(told.assignment, arms=(arm_of(NEW, key_share=0.5),)))
+    with pytest.raises(RolloutError, match="what ring canary would go back to"):
+        make_plan(Wish(MODEL, NEW.version, PlanFile(), ("canary",)), LISTED, [split])
+
+
+def test_a_plan_of_before_there_were_splits_by_key_is_read() -> None:
+    plan = make_plan(Wish(MODEL, NEW.version, PlanFile(), ("canary",), before=OLD.version), LISTED, [])
+    fields = json.loads(encode_plan(plan))
+    for stage in fields["stages"]:
+        del stage["key_share"]
+    assert parse_plan(json.dumps(fields)) == plan
 
 
 BERLIN = {"site": ("berlin", "paris"), "line": ("3",)}

@@ -251,10 +251,11 @@ def test_both_arms_of_a_test_are_counted_since_it_began(
     assert (arms.new.audited, arms.new.disagreed) == (arms.old.audited, arms.old.disagreed) == (60, 20)
 
 
-def test_arms_of_one_version_are_told_apart_by_their_variant(
-    store: RolloutStore, writing: Engine, reader: RolloutReader
+@pytest.mark.parametrize("old_variant", ["a", ""], ids=["by device", "by key"])
+def test_arms_of_one_version_are_told_apart_by_the_new_ones_variant(
+    store: RolloutStore, writing: Engine, reader: RolloutReader, old_variant: str
 ) -> None:
-    for variant, minutes in (("a", 3), ("b", 2)):
+    for variant, minutes in ((old_variant, 3), ("b", 2)):
         for minute in range(minutes):
             count(writing, NOW_S + minute * 60, OLD.version, variant=variant)
     arms = reader.arm_figures(MODEL, "canary", replace(OLD, gate_digest="c" * 64), OLD, NOW_S, NOW_S + 3600)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.update import machine
-from edge_agent.update.decision import Blocked, Fetch, Stay, Take, Wait, decide, judge_trial
+from edge_agent.update.decision import Blocked, Fetch, Stay, Take, Wait, decide, fault_of_split, judge_trial
 from edge_agent.update.machine import (
     FACTORY,
     MOST_DEATHS_IN_TRIAL,
@@ -25,10 +25,11 @@ FETCHED = (Phase.FETCHING, Phase.VERIFYING)
 TO_TRIAL = (Phase.LOADING, Phase.PROVING, Phase.TRIAL)
 
 
-def target(number: int, *, sequence: int = 1, shadow_share: float = 0.0, variant: str = "") -> Target:
-    return Target(
-        f"{number}.0.0", f"manifest-{number}", "gate", number, variant, shadow_share, "rollout", sequence, 0, Trial()
-    )
+def target(
+    number: int, *, sequence: int = 1, shadow_share: float = 0.0, variant: str = "", key_share: float = 0.0
+) -> Target:
+    content = (f"{number}.0.0", f"manifest-{number}", "gate", number)
+    return Target(*content, variant, shadow_share, "rollout", sequence, 0, Trial(), key_share)
 
 
 def installed(number: int, *, is_proven: bool = False) -> Installed:
@@ -52,6 +53,11 @@ def at(phase: Phase, number: int = 2) -> UpdateState:
     return state
 
 
+def split(number: int = 2) -> UpdateState:
+    """As `at`, while both releases answer, each its share."""
+    return machine.moved(at(Phase.PROVING, number), Phase.SPLIT)
+
+
 def died(state: UpdateState, times: int) -> UpdateState:
     """So many lives that become ready and die in the same phase again."""
     for _ in range(times):
@@ -59,6 +65,8 @@ def died(state: UpdateState, times: int) -> UpdateState:
         state = machine.ready(machine.started(state))
         if state.phase is Phase.STAGED and phase is not Phase.STAGED:
             state = machine.moved(machine.begun(state, target(2), "b", Phase.STAGED), Phase.LOADING)
+        if state.phase is Phase.LOADING and phase is Phase.SPLIT:
+            state = machine.moved(state, Phase.SPLIT)
     return state
 
 
@@ -111,6 +119,39 @@ def test_a_bundle_that_kills_the_agent_while_it_loads_is_not_loaded_for_ever() -
     state = died(at(Phase.LOADING), MOST_DEATHS_LOADING)
     assert (state.phase, state.error_kind) == (Phase.ROLLED_BACK, ErrorKind.PROVING)
     assert state.failure_of(target(2)) is not None
+
+
+def test_while_requests_are_split_a_death_leads_back_to_what_was_committed_and_many_end_the_split() -> None:
+    assert machine.started(split()).running_slot == "a"
+    assert machine.started(split()).phase is Phase.STAGED
+    few = died(split(), MOST_DEATHS_IN_TRIAL - 1)
+    assert (few.phase, few.running_slot, few.failures) == (Phase.SPLIT, "a", ())
+    state = died(split(), MOST_DEATHS_IN_TRIAL)
+    assert (state.phase, state.running_slot, state.error_kind) == (Phase.ROLLED_BACK, "a", ErrorKind.TRIAL)
+    assert state.failure_of(target(2)) is not None
+
+
+def test_what_answers_its_share_well_goes_on_to_its_trial_and_from_the_shadow_to_its_share() -> None:
+    state = machine.committed(machine.moved(split(), Phase.TRIAL), installed(2))
+    assert (state.active, state.phase) == ("b", Phase.COMMITTED)
+    assert machine.moved(at(Phase.SHADOW), Phase.SPLIT).running_slot == "a"
+    assert machine.rolled_back(split(), ErrorKind.TRIAL, "too slow").running_slot == "a"
+    with pytest.raises(ValueError, match="no step leads"):
+        machine.moved(split(), Phase.COMMITTED)
+
+
+def test_what_was_committed_once_answers_beside_without_proof() -> None:
+    for phase in (Phase.SHADOW, Phase.SPLIT):
+        assert machine.moved(at(Phase.LOADING), phase).phase is phase
+
+
+def test_another_share_or_rollout_asks_for_another_split() -> None:
+    asked = target(2, key_share=0.5)
+    assert asked.asks_the_same(target(2, key_share=0.5, sequence=9))
+    assert not asked.asks_the_same(target(2, key_share=0.4))
+    assert not asked.asks_the_same(replace(asked, rollout="another"))
+    assert not asked.asks_the_same(target(2))
+    assert target(2).asks_the_same(replace(target(2), rollout="another"))
 
 
 def test_a_stop_in_good_order_is_held_against_nobody() -> None:
@@ -177,6 +218,7 @@ def test_what_runs_already_is_left_alone_and_what_lies_in_a_slot_is_taken_from_t
     assert decide(state, places, target(0), 0, 0.0) == Take(target(0), FACTORY, True)
     assert decide(state, places, target(3), 0, 0.0) == Fetch(target(3), "a")
     assert decide(state, places, target(2, variant="B"), 0, 0.0) == Take(target(2, variant="B"), "b", False)
+    assert decide(state, places, target(2, variant="B", key_share=0.5), 0, 0.0) == Stay()
 
 
 def test_what_is_for_later_waits_and_what_failed_is_blocked_under_the_same_decision() -> None:
@@ -206,3 +248,11 @@ def test_a_trial_ends_at_once_where_requests_fail_but_not_for_the_first_alone() 
     assert "failed" in judge_trial(TrialFigures(requests=10, failed=1), trial, 1.0).fault
     slow = TrialFigures(requests=10, latency_ms=20.0, old_latency_ms=10.0)
     assert "20.0 ms" in judge_trial(slow, trial, 1.0).fault
+
+
+def test_a_split_is_ended_by_what_a_trial_is_ended_by_but_not_by_the_first_audits() -> None:
+    trial = Trial()
+    assert fault_of_split(TrialFigures(requests=9, failed=9), trial) == ""
+    assert "failed" in fault_of_split(TrialFigures(requests=10, failed=1), trial)
+    assert fault_of_split(TrialFigures(requests=10**6, compared=9), trial) == ""
+    assert "disagree" in fault_of_split(TrialFigures(requests=10**6, compared=10, agreed=1), trial)
