@@ -69,7 +69,7 @@ def arms_view(rollout: Rollout, fields: Mapping[str, FieldFigures]) -> ArmsView 
     share = stage.key_share or stage.share
     new = ArmView("new", plan.release, share, seen.new)
     old = ArmView("old", before, 1.0 - share, seen.old)
-    splits = "requests" if stage.key_share else "devices"
+    splits = "requests" if plan.splits_requests else "devices"
     return ArmsView(
         stage.ring, splits, (new, old), judgement, margin, plan.comparison.decides, lower, upper, zero, bound
     )  # fmt: skip

@@ -177,7 +177,8 @@ class _Page:
     def _field(self, rollout: Rollout, ring: str, since_s: int, now_s: int) -> FieldFigures:
         plan, before = rollout.plan, rollout.plan.fallback(ring)
         if before is not None and is_comparing(rollout):
-            return self._reader.arm_figures(plan.model, ring, plan.release, before, since_s, now_s)
+            arms = plan.release, before
+            return self._reader.arm_figures(plan.model, ring, *arms, since_s, now_s, by_key=plan.splits_requests)
         return self._reader.field_figures(plan.model, ring, plan.release, before, since_s, now_s)
 
     def _known(self, rollout_id: str) -> Rollout:

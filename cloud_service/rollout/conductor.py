@@ -81,7 +81,8 @@ class Conductor:
     def _ring_field(self, rollout: Rollout, ring: str, opened_s: int, now_s: int) -> FieldFigures:
         plan, before = rollout.plan, rollout.plan.fallback(ring)
         if plan.comparison and before and rollout.current == 0:
-            return self._field.arm_figures(plan.model, ring, plan.release, before, opened_s, now_s)
+            arms = plan.release, before
+            return self._field.arm_figures(plan.model, ring, *arms, opened_s, now_s, by_key=plan.splits_requests)
         return self._field.field_figures(plan.model, ring, plan.release, before, opened_s, now_s)
 
     def _has_jumped(self) -> bool:

@@ -180,6 +180,11 @@ class Plan(Document):
         """Each ring once, in the order in which they are reached."""
         return tuple(dict.fromkeys(stage.ring for stage in self.stages))
 
+    @property
+    def splits_requests(self) -> bool:
+        """Whether it is an A/B test of each device's requests, by their key, and not of a ring's devices."""
+        return self.stages[0].key_share > 0
+
     def fallback(self, ring: str) -> Release | None:
         """What the ring goes back to; None where nothing is known that it ran before."""
         return next((each.release for each in self.fallbacks if each.ring == ring), None)

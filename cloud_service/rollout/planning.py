@@ -84,6 +84,8 @@ def _stages(wish: Wish) -> tuple[Stage, ...]:
     chosen = stages or list(wish.file.stages)
     if not chosen:
         raise RolloutError("name the rings with --rings, or the stages in a plan")
+    if wish.by_key and not stages:
+        raise RolloutError("--by key needs its ring in --rings; in a plan a first stage with key_share says the same")
     if wish.shadow_share is not None:
         chosen.insert(0, replace(chosen[0], shadow_share=wish.shadow_share))
     return tuple(chosen)
@@ -110,6 +112,8 @@ def _fallbacks(
         assignment = told.get(ring)
         release = release_of(assignment) if assignment else None
         if wish.comparison and release and release.version != wish.before:
+            if stages[0].key_share:
+                raise _not_what_runs(ring, release.version, wish.before)
             release = None
         if release is not None:
             _listed(releases, release.version)
@@ -123,6 +127,14 @@ def _fallbacks(
                 "--from VERSION, or begin --without-fallback"
             )
     return tuple(found)
+
+
+def _not_what_runs(ring: str, runs: str, wanted: str | None) -> RolloutError:
+    """A test by key compares with what devices run, and tells them nothing to run beside the release."""
+    return RolloutError(
+        f"ring {ring} runs {runs}, not {wanted}: name what it runs as VERSION_A, take the ring to {wanted} first, or "
+        "test by device"
+    )
 
 
 def _check_floor(listed: ListedRelease, stages: Sequence[Stage], orders: Sequence[RingOrder]) -> None:

@@ -119,8 +119,10 @@ class FieldSource(Protocol):
         """
         ...
 
-    def arm_figures(self, model: str, ring: str, new: Release, old: Release, opened_s: int, now_s: int) -> FieldFigures:
-        """Of both arms of an A/B test, all since `opened_s`.
+    def arm_figures(
+        self, model: str, ring: str, new: Release, old: Release, opened_s: int, now_s: int, *, by_key: bool = False
+    ) -> FieldFigures:
+        """Of both arms of an A/B test, all since `opened_s`; `by_key`: it splits requests, not devices.
 
         Raises:
             StorageError: the store cannot be read.

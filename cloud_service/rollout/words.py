@@ -47,7 +47,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 def split_words(plan: Plan) -> str:
     """What an A/B test splits between its releases."""
-    return "request key" if plan.stages[0].key_share else "device"
+    return "request key" if plan.splits_requests else "device"
 
 
 def failure_line(failure: DeviceFailure) -> str:

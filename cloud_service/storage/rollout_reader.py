@@ -18,7 +18,7 @@ from cloud_service.rollout.records import (
     RolloutState,
 )
 from cloud_service.rollout.ring_order import RingOrder
-from cloud_service.rollout.telling import NEW_VARIANT
+from cloud_service.rollout.telling import NEW_VARIANT, OLD_VARIANT
 from cloud_service.storage import tables
 from cloud_service.storage.offload_sums import merged_latency
 from cloud_service.storage.read_only_store import ReadOnlyStore
@@ -217,10 +217,13 @@ class RolloutReader:
             old = _side(connection, [*is_old, _COUNTS.width_s == MINUTE_S, *stretch])
         return FieldFigures(new, old)
 
-    def arm_figures(self, model: str, ring: str, new: Release, old: Release, opened_s: int, now_s: int) -> FieldFigures:
+    def arm_figures(
+        self, model: str, ring: str, new: Release, old: Release, opened_s: int, now_s: int, *, by_key: bool = False
+    ) -> FieldFigures:
         """What telemetry counted of both arms of an A/B test since it was opened: by minutes for a day, then by hours.
 
-        Arms of one version are told apart by the new one's variant: where requests are split, the old one has none.
+        Arms of one version are told apart by their variants; where requests are split `by_key`, the old one is all
+        that is not the new one's.
 
         Raises:
             StorageError: the store cannot be read.
@@ -230,11 +233,12 @@ class RolloutReader:
         place += [_COUNTS.width_s == width_s, _COUNTS.starts_s >= -(-opened_s // width_s) * width_s]
         sides = []
         with self._store.look() as connection:
-            for release in (new, old):
+            is_new = _COUNTS.variant == NEW_VARIANT
+            is_old = ~is_new if by_key else _COUNTS.variant == OLD_VARIANT
+            for release, variant in ((new, is_new), (old, is_old)):
                 arm = [*place, _COUNTS.model_version == release.version]
                 if new.version == old.version:
-                    is_new = _COUNTS.variant == NEW_VARIANT
-                    arm.append(is_new if release is new else ~is_new)
+                    arm.append(variant)
                 sides.append(_side(connection, arm) if connection else FieldSide())
         return FieldFigures(*sides)
 

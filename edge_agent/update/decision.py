@@ -12,6 +12,9 @@ from shared.update.report import InstalledRelease, TrialFigures
 
 FEWEST_JUDGED_REQUESTS = 10
 """Of fewer a share or a median says little."""
+FEWEST_SPLIT_REQUESTS = 200
+"""Of either side, and of audits: who looks again and again, without an end, sees chance alone in fewer."""
+_FEWEST_SPLIT_FAILURES = 5
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,13 @@ def judge_trial(figures: TrialFigures, trial: Trial, elapsed_s: float) -> TrialV
 def fault_of_split(figures: TrialFigures, trial: Trial) -> str:
     """What is wrong with a bundle that answers its share of the requests, in plain words; "" where nothing is.
 
-    It is looked at for as long as the requests are split. So no share is judged of fewer than
-    `FEWEST_JUDGED_REQUESTS`: the first audit that disagrees would end every test.
+    What is wrong by little is for the A/B test's verdict to say. A bundle that fails more often than not ends it early.
     """
-    if figures.requests < FEWEST_JUDGED_REQUESTS:
+    fails_mostly = figures.requests >= FEWEST_JUDGED_REQUESTS and figures.failed > figures.requests / 2
+    if figures.requests < FEWEST_SPLIT_REQUESTS and not fails_mostly:
         return ""
-    if figures.compared < FEWEST_JUDGED_REQUESTS:
+    if figures.failed < _FEWEST_SPLIT_FAILURES:
+        figures = replace(figures, failed=0)
+    if figures.compared < FEWEST_SPLIT_REQUESTS:
         figures = replace(figures, compared=0, agreed=0)
     return trial_fault(figures, trial)

@@ -9,7 +9,7 @@ import anyio
 
 from edge_agent.update import machine
 from edge_agent.update.assignments import Assignments
-from edge_agent.update.decision import fault_of_split, judge_trial
+from edge_agent.update.decision import FEWEST_JUDGED_REQUESTS, fault_of_split, judge_trial
 from edge_agent.update.machine import FACTORY, Installed, Target, UpdateState
 from edge_agent.update.parts import Record, UpdateParts, kind_of
 from edge_agent.update.ports import LoadedCandidate
@@ -91,7 +91,7 @@ class GoingLive:
         """Whether `target` answers beside the active bundle as it asks."""
         return self._beside is not None and self._beside.target.asks_the_same(target)
 
-    def look_beside(self) -> str:
+    async def look_beside(self) -> str:
         """Report how the candidate does that answers beside the active bundle; returns what is wrong with it.
 
         "" where nothing is, or where nobody sees its answers: then those who read the reports decide.
@@ -100,8 +100,14 @@ class GoingLive:
             return ""
         figures = self._record.reports.figures = self._parts.host.trial_figures(self._record.model)
         self._record.tell()
-        target = self._beside.target
-        return fault_of_split(figures, target.trial) if target.key_share > 0 else ""
+        target, candidate = self._beside.target, self._record.state.candidate
+        if target.key_share == 0:
+            return ""
+        enough = max(target.trial.requests, FEWEST_JUDGED_REQUESTS)
+        if candidate is not None and candidate.deaths and figures.requests >= enough:
+            with anyio.CancelScope(shield=True):
+                await self._record.hold(machine.survived(self._record.state))
+        return fault_of_split(figures, target.trial)
 
     async def fail_beside(self, fault: str) -> None:
         """The active bundle answers alone again, as the other one does worse than it may."""

@@ -231,7 +231,10 @@ class PipelineHost:
                 return
 
     def _hear_policies(self, candidate: Candidate) -> None:
+        """Those that are known; a candidate that answers already has heard them as they came."""
         name = candidate.model.identity.name
+        if any(lane.control is candidate.control for lane in self._lanes.answering(name)):
+            return
         unsaved = [payload for (model, _), payload in self._unsaved_policies.items() if model == name]
         for payload in (*self._policies(name), *unsaved):
             candidate.control.hear(payload)

@@ -7,12 +7,12 @@ every moment. Where it is not (a bad disk), the one before it is taken.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from edge_agent.update.disk import Disk, disk_errors
 from edge_agent.update.machine import STATE_FORMAT, UpdateState
-from shared.documents import DocumentError, canonical_json, format_of, read_document, sha256
+from shared.documents import DocumentError, canonical_fields, format_of, read_document, sha256
 
 _log = logging.getLogger(__name__)
 _NAMES = ("state-0", "state-1")
@@ -39,7 +39,7 @@ class Journal:
             NoRoom, UpdateError: it is not saved; the one before stands.
         """
         newer = replace(state, generation=state.generation + 1)
-        document = canonical_json(newer)
+        document = _document(newer)
         data = sha256(document).encode() + b"\n" + document
         building = self._root / "state.new"
         with disk_errors("to save the update's state"):
@@ -50,6 +50,14 @@ class Journal:
             self._disk.rename(building, self._root / _NAMES[newer.generation % 2])
             self._disk.sync(self._root)
         return newer
+
+
+def _document(state: UpdateState) -> bytes:
+    """Without the field that agents from before it would refuse, where it says nothing."""
+    fields = asdict(state)
+    if state.candidate is not None and not state.candidate.target.key_share:
+        del fields["candidate"]["target"]["key_share"]
+    return canonical_fields(fields)
 
 
 def _read(path: Path) -> UpdateState | None:

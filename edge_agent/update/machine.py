@@ -300,23 +300,31 @@ def started(state: UpdateState) -> UpdateState:
 
 
 def _candidate_at_start(state: UpdateState, candidate: Candidate, before: Life) -> UpdateState:
-    deaths = candidate.deaths + (before is Life.READY)
+    has_died = before is Life.READY
+    deaths = candidate.deaths + has_died
     counted = replace(state, candidate=replace(candidate, deaths=deaths))
     if state.phase is Phase.TRIAL:
         if before is Life.STARTING:
             return rolled_back(state, ErrorKind.TRIAL, "the agent did not become ready with it")
-        if deaths >= MOST_DEATHS_IN_TRIAL:
+        if has_died and deaths >= MOST_DEATHS_IN_TRIAL:
             return rolled_back(state, ErrorKind.TRIAL, f"the agent died {deaths} times in its trial")
         return counted
-    if state.phase is Phase.SPLIT and deaths >= MOST_DEATHS_IN_TRIAL:
+    if state.phase is Phase.SPLIT and has_died and deaths >= MOST_DEATHS_IN_TRIAL:
         reason = f"the agent died {deaths} times while it answered its share of the requests"
         return rolled_back(state, ErrorKind.TRIAL, reason)
-    if state.phase in _AT_WORK_ON_IT and deaths >= MOST_DEATHS_LOADING:
+    if state.phase in _AT_WORK_ON_IT and has_died and deaths >= MOST_DEATHS_LOADING:
         reason = f"the agent died {deaths} times while it was loaded, proven or in the shadow"
         return rolled_back(state, ErrorKind.PROVING, reason)
     if state.phase in (*_AT_WORK_ON_IT, Phase.SPLIT):
         return replace(counted, phase=Phase.STAGED)
     return state if state.phase is Phase.STAGED else abandoned(state)
+
+
+def survived(state: UpdateState) -> UpdateState:
+    """The candidate has answered as many requests as a trial asks for: deaths before are not held against it."""
+    if state.candidate is None:
+        return state
+    return replace(state, candidate=replace(state.candidate, deaths=0))
 
 
 def ready(state: UpdateState) -> UpdateState:

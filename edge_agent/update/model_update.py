@@ -57,7 +57,7 @@ class ModelUpdate:
 
             async def look() -> None:
                 nonlocal fault
-                while not (fault := self._live.look_beside()):
+                while not (fault := await self._live.look_beside()):
                     await self._parts.clock.sleep(self._parts.settings.progress_interval_s)
                 group.cancel_scope.cancel()
 
@@ -80,7 +80,8 @@ class ModelUpdate:
             return settings.backoff.delay_s(self._fetch_failures, self._parts.uniform)
         except UpdateError as error:
             self._stuck(error)
-            await self._let_go(str(error), kind_of(error))
+            if not self._live.is_beside:  # what answers beside the active bundle was vouched for when it began
+                await self._let_go(str(error), kind_of(error))
             pause_s = self._assignments.interval_s()
         except Exception as error:  # noqa: BLE001 - one model's fault must not end the others' updates
             _log.exception("model %s: the update failed in a way that nobody foresaw", self._record.model)

@@ -176,7 +176,7 @@ class ModelHost(Protocol):
 def trial_fault(figures: TrialFigures, trial: Trial) -> str:
     """What is wrong in a trial so far, in plain words; "" where nothing is. Pure."""
     requests = max(1, figures.requests)
-    if figures.failed / requests > trial.max_failed_share:
+    if figures.failed / requests - figures.old_failed > trial.max_failed_share:
         return f"{figures.failed} of {figures.requests} requests failed"
     if figures.old_latency_ms > 0 and figures.latency_ms > trial.max_latency_ratio * figures.old_latency_ms:
         return f"answers take {figures.latency_ms:.1f} ms, the old bundle's took {figures.old_latency_ms:.1f} ms"

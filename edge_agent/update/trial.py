@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_agent.accounting import Ledger, LedgerSnapshot
-from edge_agent.update.decision import FEWEST_JUDGED_REQUESTS
+from edge_agent.update.decision import FEWEST_SPLIT_REQUESTS
 from shared.histogram import quantile_ms
 from shared.types import LatencyHistogram, Outcome, RequestCounters
 from shared.update.report import TrialFigures
@@ -21,15 +21,19 @@ def counted_beside(ledger: Ledger) -> OldCounts:
 
     def counts() -> LedgerSnapshot | None:
         now = ledger.snapshot()
-        if _ended(now) - _ended(begin) < FEWEST_JUDGED_REQUESTS:
+        ended = _ended(now) - _ended(begin)
+        if ended < FEWEST_SPLIT_REQUESTS:
             return None
         latency = {}
         for outcome, each in now.latency_by_outcome.items():
             earlier = begin.latency_by_outcome[outcome]
             latency[outcome] = LatencyHistogram(_grown(earlier, each), each.sum_ms - earlier.sum_ms)
-        accepted = now.counters.accepted - begin.counters.accepted
-        wanted = now.counters.wanted - begin.counters.wanted
-        return LedgerSnapshot(RequestCounters(accepted=accepted, wanted=wanted), latency, {})
+        counters = RequestCounters(
+            accepted=ended,
+            wanted=now.counters.wanted - begin.counters.wanted,
+            failed=now.counters.failed - begin.counters.failed,
+        )
+        return LedgerSnapshot(counters, latency, {})
 
     return counts
 
@@ -56,6 +60,7 @@ class TrialCount:
             old_latency_ms=old_latency_ms,
             offload=offload,
             old_offload=_offload(before, otherwise=offload),
+            old_failed=_share(before.counters.failed, _ended(before)) if before else 0.0,
             compared=agreed + audits.disagreed - audits_at_begin.disagreed,
             agreed=agreed,
         )

@@ -324,7 +324,7 @@ class InstalledRelease(_message.Message):
     def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[str] = ..., gate_digest: _Optional[str] = ..., release: _Optional[int] = ..., variant: _Optional[str] = ...) -> None: ...
 
 class TrialFigures(_message.Message):
-    __slots__ = ("requests", "failed", "latency_ms", "old_latency_ms", "offload", "old_offload", "compared", "agreed")
+    __slots__ = ("requests", "failed", "latency_ms", "old_latency_ms", "offload", "old_offload", "compared", "agreed", "old_failed")
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -333,6 +333,7 @@ class TrialFigures(_message.Message):
     OLD_OFFLOAD_FIELD_NUMBER: _ClassVar[int]
     COMPARED_FIELD_NUMBER: _ClassVar[int]
     AGREED_FIELD_NUMBER: _ClassVar[int]
+    OLD_FAILED_FIELD_NUMBER: _ClassVar[int]
     requests: int
     failed: int
     latency_ms: float
@@ -341,7 +342,8 @@ class TrialFigures(_message.Message):
     old_offload: float
     compared: int
     agreed: int
-    def __init__(self, requests: _Optional[int] = ..., failed: _Optional[int] = ..., latency_ms: _Optional[float] = ..., old_latency_ms: _Optional[float] = ..., offload: _Optional[float] = ..., old_offload: _Optional[float] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ...) -> None: ...
+    old_failed: float
+    def __init__(self, requests: _Optional[int] = ..., failed: _Optional[int] = ..., latency_ms: _Optional[float] = ..., old_latency_ms: _Optional[float] = ..., offload: _Optional[float] = ..., old_offload: _Optional[float] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ..., old_failed: _Optional[float] = ...) -> None: ...
 
 class BlockRequest(_message.Message):
     __slots__ = ("request_id", "publisher", "ranges", "block_bytes")

@@ -190,9 +190,10 @@ def _labels(labels: Mapping[str, str]) -> Labels:
 
 def _figures(message: fleet_pb2.TrialFigures) -> TrialFigures:
     ratios = (message.latency_ms, message.old_latency_ms, message.offload, message.old_offload)
-    if not all(math.isfinite(value) and value >= 0 for value in ratios) or message.agreed > message.compared:
+    numbers = (*ratios, message.old_failed)
+    if not all(math.isfinite(value) and value >= 0 for value in numbers) or message.agreed > message.compared:
         raise MessageError("the trial's figures are no numbers, or more answers agreed than were compared")
-    return TrialFigures(message.requests, message.failed, *ratios, message.compared, message.agreed)
+    return TrialFigures(message.requests, message.failed, *ratios, message.compared, message.agreed, message.old_failed)
 
 
 def _parsed(message: _M, payload: bytes, most_bytes: int) -> _M:

@@ -50,6 +50,7 @@ class InstalledRelease:
 class TrialFigures:
     """The new bundle beside the old one. Latencies are medians in ms; offloads are shares of accepted requests.
 
+    `failed` of the new one's `requests` failed, and the share `old_failed` of the old one's.
     `compared` answers were held against the full model's (in the shadow: the active model's), `agreed` of them agreed.
     """
 
@@ -61,6 +62,7 @@ class TrialFigures:
     old_offload: float = 0.0
     compared: int = 0
     agreed: int = 0
+    old_failed: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,15 @@ def test_by_key_a_device_whose_release_does_badly_stops_the_test() -> None:
     assert step.rollout.state is RolloutState.ROLLED_BACK
 
 
+def test_by_key_what_hinders_the_next_look_is_not_held_against_the_release() -> None:
+    trial = TrialFigures(requests=50)
+    expired = [
+        a_report(f"d{number}", ID, phase=Phase.SPLIT, trial=trial, error_kind=ErrorKind.REFUSED) for number in range(5)
+    ]
+    figures = stage_figures(opened(key_plan()), expired)[0]
+    assert (figures.committed, figures.failed) == (5, 0)
+
+
 @pytest.mark.parametrize(
     ("arms", "verdict"),
     [(GOOD, Verdict.PROMOTE), (BAD, Verdict.DROP), (OPEN, Verdict.UNDECIDED), (FieldFigures(), Verdict.UNDECIDED)],

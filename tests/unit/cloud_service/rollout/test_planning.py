@@ -61,6 +61,20 @@ def test_an_ab_test_by_key_begins_with_a_share_of_each_devices_requests() -> Non
     split = replace(told, assignment=replace(told.assignment, arms=(arm_of(NEW, key_share=0.5),)))
     with pytest.raises(RolloutError, match="what ring canary would go back to"):
         make_plan(Wish(MODEL, NEW.version, PlanFile(), ("canary",)), LISTED, [split])
+    with pytest.raises(RolloutError, match="--by key needs its ring"):
+        file = PlanFile(stages=(Stage("canary", 0.5), Stage("canary")))
+        make_plan(replace(wish, rings=(), shares={}, file=file, comparison=Comparison()), LISTED, [])
+
+
+def test_a_test_by_key_begins_where_devices_run_what_it_compares_with() -> None:
+    wish = Wish(MODEL, NEW.version, PlanFile(), ("canary",), {"canary": 0.3}, before=OLD.version, by_key=True)
+    told = order("canary", 1.0)
+    assert told.assignment is not None
+    runs_another = replace(told, assignment=replace(told.assignment, arms=(arm_of(NEW),)))
+    with pytest.raises(RolloutError, match=f"ring canary runs {NEW.version}, not {OLD.version}"):
+        make_plan(replace(wish, comparison=Comparison()), LISTED, [runs_another])
+    by_device = replace(wish, by_key=False, comparison=Comparison())
+    assert make_plan(by_device, LISTED, [runs_another]).stages[0] == Stage("canary", 0.3)
 
 
 def test_a_plan_of_before_there_were_splits_by_key_is_read() -> None:

@@ -251,15 +251,16 @@ def test_both_arms_of_a_test_are_counted_since_it_began(
     assert (arms.new.audited, arms.new.disagreed) == (arms.old.audited, arms.old.disagreed) == (60, 20)
 
 
-@pytest.mark.parametrize("old_variant", ["a", ""], ids=["by device", "by key"])
-def test_arms_of_one_version_are_told_apart_by_the_new_ones_variant(
-    store: RolloutStore, writing: Engine, reader: RolloutReader, old_variant: str
+@pytest.mark.parametrize(("by_key", "old_requests"), [(False, 30), (True, 70)], ids=["by device", "by key"])
+def test_arms_of_one_version_are_told_apart_by_their_variants(
+    store: RolloutStore, writing: Engine, reader: RolloutReader, by_key: bool, old_requests: int
 ) -> None:
-    for variant, minutes in ((old_variant, 3), ("b", 2)):
+    for variant, minutes in (("a", 3), ("b", 2), ("", 4)):
         for minute in range(minutes):
             count(writing, NOW_S + minute * 60, OLD.version, variant=variant)
-    arms = reader.arm_figures(MODEL, "canary", replace(OLD, gate_digest="c" * 64), OLD, NOW_S, NOW_S + 3600)
-    assert (arms.new.requests, arms.old.requests) == (20, 30)
+    new = replace(OLD, gate_digest="c" * 64)
+    arms = reader.arm_figures(MODEL, "canary", new, OLD, NOW_S, NOW_S + 3600, by_key=by_key)
+    assert (arms.new.requests, arms.old.requests) == (20, old_requests)
 
 
 def test_a_store_that_is_not_there_holds_no_rollouts(reader: RolloutReader) -> None:

@@ -17,6 +17,7 @@ from edge_agent.lanes import Lane
 from edge_agent.metrics import MetricsPage
 from edge_agent.pipeline import Pipeline
 from edge_agent.state.answers import UnsavedAnswers
+from edge_agent.update.decision import FEWEST_SPLIT_REQUESTS
 from edge_agent.update.host import PipelineHost
 from edge_agent.update.proving import ProvingBounds
 from shared.bundle import read_bundle
@@ -543,12 +544,13 @@ async def test_both_sides_of_a_split_are_held_against_each_other_once_both_say_e
     with open_test_host(first, cloud=FakeCloud("card")) as (pipeline, host):
         await pipeline.answer(InferenceRequest("what"))
         await host.begin_split(await host.load(tmp_path / "strict", release), 0.5, "r1")
-        for number in range(10):
-            text = "card" if number else "what"
+        for number in range(FEWEST_SPLIT_REQUESTS):
+            text = "card" if number % 10 else "what"
             for key in (of_new, of_old):
                 await pipeline.answer(InferenceRequest(text, key=key))
         figures = host.trial_figures("tiny")
-    assert (figures.requests, figures.offload, figures.old_offload) == (10, 1.0, 0.1)
+    assert (figures.requests, figures.offload, figures.old_offload) == (FEWEST_SPLIT_REQUESTS, 1.0, 0.1)
+    assert (figures.failed, figures.old_failed) == (0, 0.0)
     assert figures.latency_ms > 0 and figures.old_latency_ms > 0
 
 

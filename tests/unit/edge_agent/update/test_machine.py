@@ -2,10 +2,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from edge_agent.update import machine
-from edge_agent.update.decision import Blocked, Fetch, Stay, Take, Wait, decide, fault_of_split, judge_trial
+from edge_agent.update.decision import (
+    FEWEST_SPLIT_REQUESTS,
+    Blocked,
+    Fetch,
+    Stay,
+    Take,
+    Wait,
+    decide,
+    fault_of_split,
+    judge_trial,
+)
 from edge_agent.update.machine import (
     FACTORY,
     MOST_DEATHS_IN_TRIAL,
@@ -131,6 +142,22 @@ def test_while_requests_are_split_a_death_leads_back_to_what_was_committed_and_m
     assert state.failure_of(target(2)) is not None
 
 
+def test_deaths_are_forgotten_once_the_release_has_answered_its_share_long_enough() -> None:
+    state = split()
+    for _ in range(5):
+        state = machine.survived(died(state, MOST_DEATHS_IN_TRIAL - 1))
+    assert (state.phase, state.failures) == (Phase.SPLIT, ())
+    assert machine.survived(UpdateState("tiny")) == UpdateState("tiny")
+
+
+def test_a_stop_in_good_order_while_it_loads_again_is_held_against_nobody_whatever_was_before() -> None:
+    state = machine.stopped(died(split(), MOST_DEATHS_IN_TRIAL - 1))
+    for _ in range(3):
+        state = machine.begun(machine.ready(machine.started(state)), target(2), "b", Phase.STAGED)
+        state = machine.stopped(machine.moved(state, Phase.LOADING))
+    assert (state.phase, state.failures) == (Phase.LOADING, ())
+
+
 def test_what_answers_its_share_well_goes_on_to_its_trial_and_from_the_shadow_to_its_share() -> None:
     state = machine.committed(machine.moved(split(), Phase.TRIAL), installed(2))
     assert (state.active, state.phase) == ("b", Phase.COMMITTED)
@@ -250,9 +277,40 @@ def test_a_trial_ends_at_once_where_requests_fail_but_not_for_the_first_alone() 
     assert "20.0 ms" in judge_trial(slow, trial, 1.0).fault
 
 
-def test_a_split_is_ended_by_what_a_trial_is_ended_by_but_not_by_the_first_audits() -> None:
+def test_a_split_is_ended_by_what_a_trial_is_ended_by_but_not_by_the_first_requests_and_audits() -> None:
     trial = Trial()
     assert fault_of_split(TrialFigures(requests=9, failed=9), trial) == ""
-    assert "failed" in fault_of_split(TrialFigures(requests=10, failed=1), trial)
-    assert fault_of_split(TrialFigures(requests=10**6, compared=9), trial) == ""
-    assert "disagree" in fault_of_split(TrialFigures(requests=10**6, compared=10, agreed=1), trial)
+    assert "6 of 10" in fault_of_split(TrialFigures(requests=10, failed=6), trial)
+    assert fault_of_split(TrialFigures(requests=199, failed=99, offload=1.0), trial) == ""
+    assert fault_of_split(TrialFigures(requests=200, failed=4), trial) == ""
+    assert "failed" in fault_of_split(TrialFigures(requests=200, failed=5), trial)
+    assert fault_of_split(TrialFigures(requests=200, failed=5, old_failed=0.02), trial) == ""
+    assert fault_of_split(TrialFigures(requests=10**6, compared=199), trial) == ""
+    assert "disagree" in fault_of_split(TrialFigures(requests=10**6, compared=200, agreed=1), trial)
+
+
+def ends_by_chance(seed: int) -> bool:
+    """Whether a split of two equal releases is ended by what is seen of 3,000 requests of each, every ten of them."""
+    draws = np.random.default_rng(seed)
+    shares = np.array([[0.003, 0.2, 0.1]])  # of failures, of offload, of disagreement
+    new, old = (np.cumsum(draws.random((3000, 3)) < shares, axis=0) for _ in range(2))
+    for place in range(9, 3000, 10):
+        requests, knows_old = place + 1, place + 1 >= FEWEST_SPLIT_REQUESTS
+        failed, wanted, disagreed = map(int, new[place])
+        offload = wanted / requests
+        figures = TrialFigures(
+            requests=requests,
+            failed=failed,
+            offload=offload,
+            old_offload=int(old[place, 1]) / requests if knows_old else offload,
+            compared=requests,
+            agreed=requests - disagreed,
+            old_failed=int(old[place, 0]) / requests if knows_old else 0.0,
+        )
+        if fault_of_split(figures, Trial()):
+            return True
+    return False
+
+
+def test_of_splits_of_equal_releases_hardly_any_is_ended_by_chance() -> None:
+    assert sum(map(ends_by_chance, range(200))) <= 4

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.update import machine
 from edge_agent.update.disk import RealDisk
 from edge_agent.update.journal import Journal
-from edge_agent.update.machine import FACTORY, UpdateState
+from edge_agent.update.machine import FACTORY, Target, UpdateState
 from edge_agent.update.slots import ModelSlots
 from shared.errors import BundleError, BundleFileMissing, EngineError
+from shared.update.assignment import Trial
 from shared.update.report import Phase
 from tests.unit.edge_agent.update.conftest import Fleet
 
@@ -24,6 +26,16 @@ def test_where_the_newest_state_is_damaged_the_one_before_is_taken(tmp_path: Pat
     assert journal.load("tiny") == first
     (tmp_path / "state-1").write_bytes(damage)
     assert journal.load("tiny") == UpdateState("tiny")
+
+
+def test_a_state_in_which_no_requests_are_split_is_written_as_agents_from_before_that_read_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, RealDisk())
+    for share, is_named in ((0.0, False), (0.25, True)):
+        target = Target("2.0.0", "manifest", "gate", 2, "", 0.0, "rollout", 1, 0, Trial(), share)
+        saved = journal.save(machine.begun(UpdateState("tiny"), target, "b", Phase.FETCHING))
+        assert (b"key_share" in (tmp_path / "state-1").read_bytes()) is is_named
+        assert journal.load("tiny") == saved
+        (tmp_path / "state-1").unlink()
 
 
 def test_a_state_of_another_model_is_none(tmp_path: Path) -> None:

@@ -419,9 +419,9 @@ async def test_a_release_that_does_worse_with_its_share_ends_the_split_and_says_
     fleet.registry.assign(replace(fleet.registry.arms["2.0.0"], key_share=0.25), sequence=1)
     device = fleet.device()
     device.boot()
-    device.host.figures["2.0.0"] = TrialFigures(requests=20, failed=7)
+    device.host.figures["2.0.0"] = TrialFigures(requests=20, failed=17)
     report = await device.update_until(lambda one: one.phase is Phase.ROLLED_BACK)
-    assert (report.error_kind, report.error) == (ErrorKind.TRIAL, "7 of 20 requests failed")
+    assert (report.error_kind, report.error) == (ErrorKind.TRIAL, "17 of 20 requests failed")
     assert (report.active.version, device.host.split) == ("1.0.0", None)
     assert device.host.events[-1] == "close 2.0.0"
     looks = device.repository.looks
@@ -442,6 +442,26 @@ async def test_a_power_cut_while_requests_are_split_leaves_the_active_release_an
     await second.update_until(lambda one: one.phase is Phase.SPLIT)
     assert second.source.asked == []
     assert second.host.events[:3] == ["load 2.0.0", "prove 2.0.0", "split 2.0.0 0.25 rollout-1"]
+
+
+async def test_metadata_that_expire_while_requests_are_split_end_nothing(fleet: Fleet) -> None:
+    registry = fleet.registry
+    split = replace(registry.arms["2.0.0"], key_share=0.25)
+    registry.assign(split, sequence=1)
+    device = fleet.device()
+    device.boot()
+    reports: list[UpdateReport] = []
+
+    def expire(report: UpdateReport) -> bool:
+        if report.phase is Phase.SPLIT and not reports:
+            device.repository.faults = [UpdateRefused("the timestamp is expired")] * 3
+            reports.append(report)
+        return bool(reports) and not device.repository.faults and report.phase is Phase.SPLIT and not report.error
+
+    report = await device.update_until(expire)
+    assert any(one.error == "the timestamp is expired" and one.phase is Phase.SPLIT for one in device.reports)
+    assert report.phase is Phase.SPLIT
+    assert device.host.events == ["load 2.0.0", "prove 2.0.0", "split 2.0.0 0.25 rollout-1", "close 2.0.0"]
 
 
 async def test_another_share_splits_the_requests_anew_without_loading_again(fleet: Fleet) -> None:
