@@ -29,7 +29,8 @@ class Trial(Document):
     """How long new answers are watched on the device, and what ends the trial badly.
 
     The trial ends well after `requests` answered requests and `seconds`, or after `longest_s` at the latest if nothing
-    is wrong by then. Ratios are of the new bundle's figure to the old one's; shares are of requests.
+    is wrong by then. Ratios are of the new bundle's figure to the old one's; shares are of requests, those that failed
+    beyond the old bundle's share.
     """
 
     requests: int = 50
