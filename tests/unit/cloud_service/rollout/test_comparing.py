@@ -61,8 +61,8 @@ def test_both_arms_have_a_variant_and_devices_keep_to_theirs() -> None:
         assert (told.version, told.variant) == ((NEW.version, "b") if is_new else (OLD.version, "a"))
 
 
-def key_plan(**how: object) -> Plan:
-    comparison = Comparison(**how)  # type: ignore[arg-type]
+def key_plan(*, decides: bool = False) -> Plan:
+    comparison = Comparison(decides=decides)
     return a_plan(Stage("canary", key_share=0.3), Stage("canary"), soak_s=0, comparison=comparison)
 
 
