@@ -9,7 +9,6 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import zstandard
@@ -19,24 +18,9 @@ from shared.documents import sha256
 from shared.errors import UpdateError
 from shared.update.names import DIRECTOR_ROLE, GATES_ROLE, gate_target
 from tests.support.hostile_repository import MODEL, HostileRepository, tiny_manifest
-from tests.support.trusting_device import DAY_S, DELEGATED, TrustingDevice, honest_repository, refused
+from tests.support.trusting_device import DAY_S, DELEGATED, TrustingDevice, refused
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def repository() -> HostileRepository:
-    return honest_repository()
-
-
-@pytest.fixture
-def device(tmp_path: Path, repository: HostileRepository) -> TrustingDevice:
-    return TrustingDevice(tmp_path / "trust", repository)
 
 
 MALFORMED: dict[str, Callable[[bytes, random.Random], bytes]] = {
