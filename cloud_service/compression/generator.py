@@ -90,7 +90,7 @@ def write_generator(
 ) -> Generator:
     """Write the generator of the checkpoint in `checkpoint_folder` to the folder `destination`; an older one goes.
 
-    `block_size`: weights that share a scale, in 4 bits and in the vocabulary's 8. `max_length`: tokens, by default
+    `block_size`: weights that share a scale in the decoder's 4 bits. `max_length`: tokens, by default
     as many as the network can take. Without a tokenizer.json in the checkpoint the generator has none.
 
     Raises:
@@ -114,7 +114,7 @@ def write_generator(
 def _formats(precision: GeneratorPrecision, block_size: int) -> _Formats:
     if precision is GeneratorPrecision.FP32:
         return _Formats(Float32Weights(), Float32Weights(), FloatVocabulary())
-    return _Formats(Int8Dynamic(), Blocks(4, block_size), BlockVocabulary(8, block_size))
+    return _Formats(Int8Dynamic(), Blocks(4, block_size), BlockVocabulary())
 
 
 def _check_destination(folder: Path) -> None:

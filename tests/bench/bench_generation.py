@@ -45,7 +45,7 @@ FULL = NetworkShape(
 PRUNED = FULL.with_layers((LayerShape(attention_heads=12, key_value_heads=2, ffn_size=2048),) * 12)
 SHAPES = {"whole": FULL, "12 layers of 12 heads and 2048": PRUNED}
 PROMPT, PREFIX, LABELS = 64, 40, 77
-ROUNDS, STEPS, THREADS, PAUSE_S = 9, 5, 2, 0.2
+ROUNDS, STEPS, THREADS, PAUSE_S, WARM_S = 9, 5, 2, 0.2, 0.25
 
 TORCH = "PyTorch FP32"
 STEP_AIMS = dict(zip(SHAPES, (15, 24), strict=True))
@@ -150,18 +150,24 @@ def prefixed(folder: Path) -> list[Figure]:
 def turns(calls: Calls, steps: int = STEPS) -> dict[str, list[float]]:
     """Median milliseconds of `steps` runs of each call in each round; a round before the first warms up.
 
-    In each turn a run that does not count brings the call's weights into the cache, after a pause in which the
-    threads of the call before stop waiting for work: both as in a process of its own.
+    In each turn runs that do not count, of `WARM_S` together, bring the call's weights into the cache, after a pause in
+    which the threads of the call before stop waiting for work: both as in a process of its own.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-1, ROUNDS):
         for name, call in calls.items():
             time.sleep(PAUSE_S)
-            call()
+            warm_up(call)
             median_ms = statistics.median(timed_ms(call) for _ in range(steps))
             if number >= 0:
                 taken[name].append(median_ms)
     return taken
+
+
+def warm_up(call: Callable[[], object]) -> None:
+    until_s = time.perf_counter() + WARM_S
+    while time.perf_counter() < until_s:
+        call()
 
 
 def timed_ms(call: Callable[[], object]) -> float:

@@ -26,6 +26,7 @@ from cloud_service.compression.graphs.blocks import Blocks
 from cloud_service.compression.graphs.formats import Float32Weights, Int8Dynamic
 from cloud_service.compression.graphs.generation import write_generation_graph, write_generation_pair
 from cloud_service.compression.graphs.generation_session import GenerationSession
+from cloud_service.compression.graphs.vocabulary import BlockVocabulary
 from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
 from tests.bench.report import Figure, finish
 from tests.support.random_ernie import generator_source, random_generator
@@ -43,10 +44,11 @@ SHAPE = NetworkShape(
 )
 EPOCHS, BATCH_SIZE, PEAK_RATE, THREADS = 3, 32, 2e-3, 2
 DECODING = {
-    "4-bit blocks of 128": Blocks(4, 128),
-    "4-bit blocks of 64": Blocks(4, 64),
-    "4-bit blocks of 32": Blocks(4, 32),
-    "INT8 blocks of 128": Blocks(8, 128),
+    "4-bit blocks of 128": (Blocks(4, 128), BlockVocabulary()),
+    "4-bit blocks of 64": (Blocks(4, 64), BlockVocabulary()),
+    "4-bit blocks of 32": (Blocks(4, 32), BlockVocabulary()),
+    "4-bit blocks of 128 but the vocabulary in INT8": (Blocks(4, 128), BlockVocabulary(8, 128)),
+    "INT8 blocks of 128": (Blocks(8, 128), BlockVocabulary(8, 128)),
 }
 TORCH = "PyTorch FP32"
 
@@ -117,14 +119,14 @@ def measure(model: Ernie4_5ForCausalLM, texts: Sequence[Tokens], folder: Path) -
     halves = dict(whole)
     disk = []
     fp32_bytes = sum(4 * parameter.numel() for parameter in model.parameters())
-    for name, form in DECODING.items():
-        pair = write_generation_pair(source, Int8Dynamic(), form, folder / name)
+    for name, (form, vocabulary) in DECODING.items():
+        pair = write_generation_pair(source, Int8Dynamic(), form, folder / name, vocabulary)
         prefill, decode = (GenerationSession(files.graph) for files in (pair.prefill, pair.decode))
         whole[f"decoding in {name}"] = after_prompt(decode, decode)
         halves[f"INT8 prompt, decoding in {name}"] = after_prompt(prefill, decode)
         share = 100 * sum(path.stat().st_size for path in (folder / name).iterdir()) / fp32_bytes
         disk.append(Figure.of(f"disk of FP32, INT8 prompt, decoding in {name}", [share], "%"))
-    whole["INT8 prompt"] = by_prompts(prefill)  # in every pair the same
+    whole["INT8 prompt and vocabulary"] = by_prompts(prefill)
     return [
         *beside_torch("whole texts", whole, [(text, 1) for text in texts]),
         *beside_torch("second halves", halves, [(text, len(text) // 2) for text in texts]),

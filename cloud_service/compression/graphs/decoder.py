@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud_service.compression.graphs.formats import WeightFormat
+from cloud_service.compression.graphs.formats import Matrix, WeightFormat
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.writer import CONTRIB, GraphWriter
 from cloud_service.compression.networks.shape import NetworkShape
@@ -24,12 +24,13 @@ EMBEDDINGS = "embed_tokens.weight"
 class Projected:
     """One layer's query, key and value, float32 [batch, sequence, heads or kv heads * head_size], not yet rotated.
 
-    `of_last`: the query is each row's last token's alone, [batch, 1, heads * head_size].
+    Without names of key and value, `query` is all three, one behind the other. `of_last`: the query is each row's
+    last token's alone, [batch, 1, heads * head_size].
     """
 
     query: str
-    key: str
-    value: str
+    key: str = ""
+    value: str = ""
     of_last: bool = False
 
 
@@ -39,6 +40,11 @@ class Attention(Protocol):
     @property
     def takes_last_query(self) -> bool:
         """Whether a query may be of the last token alone."""
+        ...
+
+    @property
+    def takes_packed(self) -> bool:
+        """Whether query, key and value come as one, the product of one matrix."""
         ...
 
     def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
@@ -85,6 +91,10 @@ class DecoderLayers:
     def _attention(self, asking: str, x: str, index: int) -> str:
         """Queries of the states `asking`, over keys and values of the states `x`."""
         name = f"layers.{index}.self_attn"
+        if self.attention.takes_packed:
+            packed = np.concatenate([self._matrix(f"{name}.{part}_proj") for part in "qkv"], axis=1)
+            product = self.form.matmul(self.graph, x, f"{name}.qkv_proj.weight", packed)
+            return self.attention.attend(self.graph, Projected(product), index)
         query = self._project(asking, f"{name}.q_proj")
         key, value = (self._project(x, f"{name}.{part}_proj") for part in "kv")
         return self.attention.attend(self.graph, Projected(query, key, value, asking != x), index)
@@ -105,7 +115,11 @@ class DecoderLayers:
         return self._project(self.graph.node("Mul", [activated, up], f"{name}/gated"), f"{name}.down_proj")
 
     def _project(self, x: str, name: str) -> str:
-        return self.form.matmul(self.graph, x, f"{name}.weight", self.source.weights[f"body.{name}.weight"].T)
+        return self.form.matmul(self.graph, x, f"{name}.weight", self._matrix(name))
+
+    def _matrix(self, name: str) -> Matrix:
+        """Float32 [inputs, outputs]."""
+        return self.source.weights[f"body.{name}.weight"].T
 
     def _norm(self, x: str, name: str) -> str:
         inputs, epsilon = [x, self._norm_scale(name)], self.source.shape.norm_epsilon

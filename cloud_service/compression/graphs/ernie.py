@@ -60,6 +60,7 @@ class OwnTokens:
     shape: NetworkShape
     positions: Positions
     takes_last_query: bool = True
+    takes_packed: bool = False
 
     def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""
@@ -73,11 +74,13 @@ def causal_attention(
     index: int,
     positions: Positions,
     past: tuple[str, str] | None = None,
+    present: tuple[str, str] | None = None,
 ) -> str:
     """Grouped-query attention of layer `index`, [batch, queries, heads * head_size].
 
     The rotary tables are in the graph already. `past` names keys, rotated, and values that stand before all others,
-    float32 [batch, kv_heads, tokens, head_size]. Rows are padded on the right, so what is causal attends to no padding.
+    float32 [batch, kv_heads, tokens, head_size]; `present` are the names for both with the tokens given behind them.
+    Rows are padded on the right, so what is causal attends to no padding.
     """
     name, layer = f"layers.{index}.self_attn", shape.layers[index]
     asked = positions.last if projected.of_last else positions.first
@@ -87,7 +90,7 @@ def causal_attention(
     graph.nodes_of(
         "Attention",
         [query, key, projected.value, mask, *(past or ())],
-        [f"{name}/out", *((f"{name}/keys", f"{name}/values") if past else ())],
+        [f"{name}/out", *((present or (f"{name}/keys", f"{name}/values")) if past else ())],
         q_num_heads=layer.attention_heads,
         kv_num_heads=layer.key_value_heads,
         is_causal=0 if projected.of_last else 1,

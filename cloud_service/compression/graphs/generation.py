@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from cloud_service.compression.errors import ExportError
 from cloud_service.compression.graphs.decoder import (
     EMBEDDINGS,
+    Attention,
     DecoderLayers,
     Projected,
     axis_length,
@@ -20,6 +22,7 @@ from cloud_service.compression.graphs.decoder import (
     rotary_tables,
     valid_lengths,
 )
+from cloud_service.compression.graphs.ernie import Positions, causal_attention, valid_tokens
 from cloud_service.compression.graphs.formats import Float32Weights, WeightFormat
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.graphs.vocabulary import BlockVocabulary, FloatVocabulary, VocabularyFormat
@@ -27,7 +30,10 @@ from cloud_service.compression.graphs.writer import CONTRIB, GraphFiles, GraphWr
 from cloud_service.compression.networks.shape import Family, NetworkShape
 
 LM_HEAD = "lm_head.weight"
-PARTS = ("key", "value")
+LAST, GIVEN, TOTAL = "last", "sequence_length", "total"
+"""Each row's last valid position, int64 [batch, 1]; tokens that a row is given, and has with its cache, int64 [1]."""
+
+Attending = Callable[[GraphWriter, NetworkShape], Attention]
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,13 @@ def write_generation_graph(
     on token by token: a row's ones stay in front, and its new token takes the place of its padding. A single
     text may go on by several tokens at once.
 
-    `vocabulary` holds embeddings and output matrix, by default in FP32 where `form` is, else in INT8
+    `vocabulary` holds embeddings and output matrix, by default in FP32 where `form` is, else in 4-bit
     blocks. Where the source has no `lm_head.weight` they are one tensor.
 
     Raises:
         ExportError: not an ERNIE network, or a weight is not finite.
     """
-    graph = _generation_graph(source, form, vocabulary or _vocabulary_for(form), last_token_only)
+    graph = _generation_graph(source, form, vocabulary or _vocabulary_for(form), after_cache, last_token_only)
     return graph.save(folder, _inputs(source.shape), _outputs(source.shape, last_token_only))
 
 
@@ -76,14 +82,18 @@ def write_generation_pair(
 ) -> GenerationPair:
     """Write `prefill.onnx` and `decode.onnx` into `folder`, and `model.onnx.data` for both.
 
-    Each is a graph as `write_generation_graph` writes it. The vocabulary and what else the two have in
-    common is stored once; `vocabulary` is INT8 blocks by default.
+    Each is a graph as `write_generation_graph` writes it, but that after a prompt `prefill` goes on with texts of one
+    length only. The vocabulary and what else the two have in common is stored once; `vocabulary` is 4-bit blocks by
+    default.
 
     Raises:
         ExportError: not an ERNIE network, or a weight is not finite.
     """
-    chosen = vocabulary or BlockVocabulary(bits=8, block_size=128)
-    graphs = [_generation_graph(source, form, chosen, last_token_only=True) for form in (prefill, decode)]
+    chosen = vocabulary or _vocabulary_for(decode)
+    step = partial(after_cache, packed=prefill.name != decode.name)
+    graphs = [
+        _generation_graph(source, form, chosen, attending) for form, attending in ((prefill, of_prompt), (decode, step))
+    ]
     stored, names = _common_store(graphs)
     folder.mkdir(parents=True, exist_ok=True)
     data = write_weights(folder / "model.onnx.data", stored)
@@ -111,31 +121,54 @@ def _common_store(graphs: Sequence[GraphWriter]) -> tuple[dict[str, np.ndarray],
 
 
 def _vocabulary_for(form: WeightFormat) -> VocabularyFormat:
-    return FloatVocabulary() if isinstance(form, Float32Weights) else BlockVocabulary(bits=8, block_size=128)
+    return FloatVocabulary() if isinstance(form, Float32Weights) else BlockVocabulary()
 
 
 def _generation_graph(
-    source: GraphSource, form: WeightFormat, vocabulary: VocabularyFormat, last_token_only: bool
+    source: GraphSource,
+    form: WeightFormat,
+    vocabulary: VocabularyFormat,
+    attending: Attending,
+    last_token_only: bool = True,
 ) -> GraphWriter:
     if source.shape.family is not Family.ERNIE:
         raise ExportError(f"no network that generates: {source.shape.family.value}")
     graph = GraphWriter(f"ernie4_5-generator-{form.name}-{vocabulary.name}")
-    last = less_one(graph, valid_lengths(graph), "last")
-    _attention_lengths(graph, last, axis_length(graph, "attention_mask", "total"))
+    less_one(graph, valid_lengths(graph), LAST)
+    axis_length(graph, "input_ids", GIVEN)
+    axis_length(graph, "attention_mask", TOTAL)
     rotary_tables(graph, source.shape)
-    newest = _last_of_new(graph, last) if last_token_only else None
+    newest = _last_of_given(graph) if last_token_only else None
     embedded = _lookup(source, graph, vocabulary)
-    states = DecoderLayers(source, form, graph, AfterCache(source.shape)).build(embedded, newest)
+    states = DecoderLayers(source, form, graph, attending(graph, source.shape)).build(embedded, newest)
     graph.node("Identity", [_scores(source, graph, vocabulary, states)], "logits")
     return graph
 
 
 @dataclass(frozen=True)
-class AfterCache:
-    """Attention over the tokens given and those whose keys and values come in."""
+class PromptAttention:
+    """Attention over the tokens given and those whose keys and values come in; the quicker one for many tokens."""
 
     shape: NetworkShape
+    positions: Positions
+    takes_last_query: bool = True
+    takes_packed: bool = False
 
+    def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
+        """See `Attention`."""
+        past, present = (_cache_names(kind, index) for kind in ("past_key_values", "present"))
+        return causal_attention(graph, projected, self.shape, index, self.positions, past, present)
+
+
+@dataclass(frozen=True)
+class CacheAttention:
+    """The same, quicker for a single token, and for rows of differing lengths.
+
+    Packed is quicker still, but leaves no tensors to share with a graph of `PromptAttention`.
+    """
+
+    shape: NetworkShape
+    takes_packed: bool
     takes_last_query: bool = False
 
     def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
@@ -156,20 +189,26 @@ class AfterCache:
         return f"{name}/out"
 
 
-def _attention_lengths(graph: GraphWriter, last: str, total: str) -> None:
-    """`seqlens_k` and `total_length` as the attention wants them, from positions [batch, 1] and a length [1]."""
-    graph.node("Cast", [last], "seqlens_k", to=TensorProto.INT32)
-    flat = graph.node("Squeeze", [total], f"{total}/scalar")
+def of_prompt(graph: GraphWriter, shape: NetworkShape) -> Attention:
+    """Many tokens at once."""
+    first = graph.node("Sub", [TOTAL, GIVEN], "first")
+    return PromptAttention(shape, Positions(first, LAST, valid_tokens(graph)))
+
+
+def after_cache(graph: GraphWriter, shape: NetworkShape, packed: bool = True) -> Attention:
+    """A token after those in the cache."""
+    graph.node("Cast", [LAST], "seqlens_k", to=TensorProto.INT32)
+    flat = graph.node("Squeeze", [TOTAL], f"{TOTAL}/scalar")
     graph.node("Cast", [flat], "total_length", to=TensorProto.INT32)
+    return CacheAttention(shape, packed)
 
 
-def _last_of_new(graph: GraphWriter, last: str) -> str:
+def _last_of_given(graph: GraphWriter) -> str:
     """Where each row's last valid token stands among the tokens given, int64 [batch, 1].
 
     In a prompt that is its last position; later, the last of those given, as only a prompt is padded.
     """
-    final = less_one(graph, axis_length(graph, "input_ids", "sequence_length"), "final")
-    return graph.node("Min", [last, final], "newest")
+    return graph.node("Min", [LAST, less_one(graph, GIVEN, "final")], "newest")
 
 
 def _lookup(source: GraphSource, graph: GraphWriter, vocabulary: VocabularyFormat) -> str:

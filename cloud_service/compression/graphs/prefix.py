@@ -72,6 +72,7 @@ class AfterPrefix:
     positions: Positions
     key_values: Sequence[tuple[KeyValues, KeyValues]]
     takes_last_query: bool = True
+    takes_packed: bool = False
 
     def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""
@@ -130,6 +131,7 @@ class _Noting:
     attention: OwnTokens
     names: list[str] = field(default_factory=list)
     takes_last_query: bool = False
+    takes_packed: bool = False
 
     def attend(self, graph: GraphWriter, projected: Projected, index: int) -> str:
         """See `Attention`."""

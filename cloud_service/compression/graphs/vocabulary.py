@@ -52,10 +52,11 @@ class FloatVocabulary:
 class BlockVocabulary:
     """4 or 8 bits a weight, with a scale per block of neighbours along the hidden dimension.
 
-    `MatMulNBits` keeps a matrix row by row of its output, which for the scores is a token's row.
+    By default 4 bits: scoring reads the whole matrix for every token. In short blocks, as every token passes through it
+    twice. `MatMulNBits` keeps a matrix row by row of its output, which for the scores is a token's row.
     """
 
-    def __init__(self, bits: int, block_size: int) -> None:
+    def __init__(self, bits: int = 4, block_size: int = 32) -> None:
         """Raises: ExportError: ONNX Runtime has no such blocks."""
         blocks = Blocks(bits, block_size)
         self.name = blocks.name

@@ -16,7 +16,7 @@ from cloud_service.compression.graphs.formats import Float32Weights, Int8Dynamic
 from cloud_service.compression.graphs.generation import write_generation_graph, write_generation_pair
 from cloud_service.compression.graphs.generation_session import GenerationSession, generate_greedily, perplexity
 from cloud_service.compression.graphs.source import GraphSource
-from cloud_service.compression.graphs.vocabulary import BlockVocabulary, FloatVocabulary
+from cloud_service.compression.graphs.vocabulary import BlockVocabulary
 from cloud_service.compression.networks.shape import Family, LayerShape
 from tests.support.random_ernie import (
     GROUPED,
@@ -71,10 +71,16 @@ def test_every_tokens_logits_are_transformers_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(at_once, torch_logits(model, sequence), atol=TOLERANCE)
 
 
-def test_texts_of_differing_lengths_go_on_together_as_they_would_alone(tmp_path: Path) -> None:
+def fp32_pair(model: Ernie4_5ForCausalLM, folder: Path) -> tuple[GenerationSession, GenerationSession]:
+    pair = write_generation_pair(generator_source(model), Float32Weights(), Float32Weights(), folder)
+    return GenerationSession(pair.prefill.graph), GenerationSession(pair.decode.graph)
+
+
+@pytest.mark.parametrize("paired", [True, False], ids=["pair", "one graph"])
+def test_texts_of_differing_lengths_go_on_together_as_they_would_alone(paired: bool, tmp_path: Path) -> None:
     model, prompts = random_generator(), [tokens(size, size) for size in (9, 3, 14)]
-    session = fp32_session(model, tmp_path)
-    logits, cache = session.start(prompts)
+    first, session = fp32_pair(model, tmp_path) if paired else (fp32_session(model, tmp_path),) * 2
+    logits, cache = first.start(prompts)
     for step in range(5):
         for row, prompt in enumerate(prompts):
             np.testing.assert_allclose(logits[row], torch_logits(model, prompt)[-1], atol=TOLERANCE)
@@ -83,9 +89,10 @@ def test_texts_of_differing_lengths_go_on_together_as_they_would_alone(tmp_path:
         logits, cache = session.proceed(np.array(following)[:, None], cache)
 
 
-def test_a_text_alone_goes_on_by_several_tokens_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("paired", [True, False], ids=["a pair's prompt", "one graph"])
+def test_a_text_alone_goes_on_by_several_tokens_at_once(paired: bool, tmp_path: Path) -> None:
     model, sequence = random_generator(), tokens(21)
-    session = fp32_session(model, tmp_path)
+    session = fp32_pair(model, tmp_path)[0] if paired else fp32_session(model, tmp_path)
     _, cache = session.start([sequence[:8]])
     logits, cache = session.proceed(np.array([sequence[8:]]), cache)
     np.testing.assert_allclose(logits[0], torch_logits(model, sequence)[-1], atol=TOLERANCE)
@@ -110,8 +117,7 @@ def relative_error(logits: NDArray[np.float32], expected: NDArray[np.float32]) -
 
 def test_a_cache_passes_from_graph_to_graph(tmp_path: Path) -> None:
     model, sequence = random_generator(), tokens(24)
-    source = generator_source(model)
-    pair = write_generation_pair(source, Float32Weights(), Float32Weights(), tmp_path, FloatVocabulary())
+    pair = write_generation_pair(generator_source(model), Float32Weights(), Float32Weights(), tmp_path)
     logits = handed_over(pair.prefill.graph, pair.decode.graph, sequence, 16)
     np.testing.assert_allclose(logits, torch_logits(model, sequence)[15:], atol=TOLERANCE)
 
@@ -119,8 +125,9 @@ def test_a_cache_passes_from_graph_to_graph(tmp_path: Path) -> None:
 def test_an_int8_prompt_leaves_a_decoder_of_blocks_no_worse_off_than_its_own(tmp_path: Path) -> None:
     model, sequence = random_generator(), tokens(60)
     expected = torch_logits(model, sequence)[15:]
+    source, vocabulary = generator_source(model), BlockVocabulary(8, 32)
     for bits, bound in ((4, 0.5), (8, 0.1)):
-        pair = write_generation_pair(generator_source(model), Int8Dynamic(), Blocks(bits, 32), tmp_path / str(bits))
+        pair = write_generation_pair(source, Int8Dynamic(), Blocks(bits, 32), tmp_path / str(bits), vocabulary)
         mixed = relative_error(handed_over(pair.prefill.graph, pair.decode.graph, sequence, 16), expected)
         alone = relative_error(handed_over(pair.decode.graph, pair.decode.graph, sequence, 16), expected)
         assert mixed < bound
@@ -134,8 +141,11 @@ def test_what_both_graphs_of_a_pair_have_in_common_is_stored_once(tmp_path: Path
         write_generation_graph(source, form, tmp_path / form.name).weights.stat().st_size
         for form in (Int8Dynamic(), Blocks(4, 128))
     ]
+    fp32 = write_generation_pair(source, Float32Weights(), Float32Weights(), tmp_path / "fp32")
+    lone = write_generation_graph(source, Float32Weights(), tmp_path / "alone")
+    assert fp32.decode.weights.stat().st_size == pytest.approx(lone.weights.stat().st_size, rel=0.01)
     assert pair.prefill.weights == pair.decode.weights
-    assert sum(alone) - pair.decode.weights.stat().st_size > VOCABULARY * GROUPED.hidden_size
+    assert sum(alone) - pair.decode.weights.stat().st_size > VOCABULARY * GROUPED.hidden_size // 2
     assert sorted(path.name for path in (tmp_path / "pair").iterdir()) == [
         "decode.onnx",
         "model.onnx.data",
