@@ -1,6 +1,6 @@
 """Runs measurements one after the other, each in a fresh process: `make bench` or `make bench ARGS="agent models"`.
 
-Without names it runs all but `models`, which takes hours.
+Without names it runs all but `models`, which takes hours, and `peers`, which compiles other engines for minutes.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from tests.bench.report import machine
 
-HOURS = "bench_models"
+NAMED_ONLY = ("bench_models", "bench_peers")
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "runs" / "bench"
 
 
 def main(wanted: list[str]) -> int:
-    """Run the measurements named (without "bench_"), or all but `HOURS`; their JSON lies in runs/bench afterwards."""
+    """Run those named (without "bench_"), or all but `NAMED_ONLY`; their JSON lies in runs/bench afterwards."""
     OUT.mkdir(parents=True, exist_ok=True)
     names = sorted(path.stem for path in HERE.glob("bench_*.py"))
     if wanted:
         chosen = [name for name in names if name.removeprefix("bench_").replace("_", "-") in wanted]
     else:
-        chosen = [name for name in names if name != HOURS]
+        chosen = [name for name in names if name not in NAMED_ONLY]
     print(f"machine: {machine()}\n", flush=True)
     failed = 0
     for name in chosen:

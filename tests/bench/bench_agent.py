@@ -29,6 +29,7 @@ from shared.clock import SystemClock
 from shared.text import TextEncoder
 from shared.types import RequestedRoute
 from tests.bench.report import Figure, finish
+from tests.bench.timing import timed_ms
 from tests.support.agent_process import ROOT, AgentProcess
 from tests.support.tiny_bundle import write_tiny_bundle
 
@@ -55,12 +56,6 @@ def bare_call(bundle: Bundle) -> Callable[[], object]:
     named = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     feeds = {one.name: named[one.name] for one in session.get_inputs()}
     return lambda: session.run(None, feeds)
-
-
-def timed_ms(call: Callable[[], object]) -> float:
-    began_s = time.perf_counter()
-    call()
-    return (time.perf_counter() - began_s) * 1e3
 
 
 def over_http(agent: AgentProcess) -> Callable[[], object]:

@@ -32,8 +32,9 @@ from cloud_service.compression.networks.build import new_classifier
 from cloud_service.compression.networks.ernie import ErnieClassifier
 from cloud_service.compression.networks.shape import NetworkShape
 from cloud_service.compression.quantization.baseline import onnxruntime_dynamic_int8
-from tests.bench.bench_generation import FULL, LABELS, PRUNED, ROUNDS, THREADS, against, timed_ms, turns
+from tests.bench.bench_generation import FULL, LABELS, PRUNED, ROUNDS, THREADS, against, turns
 from tests.bench.report import Figure, finish
+from tests.bench.timing import timed_ms
 
 STEPS = 3
 LENGTHS = (32, 64, 128)

@@ -29,6 +29,7 @@ from cloud_service.compression.graphs.session import GraphSession
 from cloud_service.compression.graphs.source import GraphSource
 from cloud_service.compression.networks.shape import Family, LayerShape, NetworkShape, Pooling
 from tests.bench.report import Figure, finish
+from tests.bench.timing import timed_ms, warm_up
 from tests.support.random_ernie import generator_source, random_generator, with_label_head
 
 FULL = NetworkShape(
@@ -157,23 +158,11 @@ def turns(calls: Calls, steps: int = STEPS) -> dict[str, list[float]]:
     for number in range(-1, ROUNDS):
         for name, call in calls.items():
             time.sleep(PAUSE_S)
-            warm_up(call)
+            warm_up(call, WARM_S)
             median_ms = statistics.median(timed_ms(call) for _ in range(steps))
             if number >= 0:
                 taken[name].append(median_ms)
     return taken
-
-
-def warm_up(call: Callable[[], object]) -> None:
-    until_s = time.perf_counter() + WARM_S
-    while time.perf_counter() < until_s:
-        call()
-
-
-def timed_ms(call: Callable[[], object]) -> float:
-    began_s = time.perf_counter()
-    call()
-    return (time.perf_counter() - began_s) * 1e3
 
 
 def against(
