@@ -158,7 +158,7 @@ def turns(calls: Calls, steps: int = STEPS) -> dict[str, list[float]]:
     for number in range(-1, ROUNDS):
         for name, call in calls.items():
             time.sleep(PAUSE_S)
-            warm_up(call, WARM_S)
+            warm_up(call, 1, WARM_S)
             median_ms = statistics.median(timed_ms(call) for _ in range(steps))
             if number >= 0:
                 taken[name].append(median_ms)

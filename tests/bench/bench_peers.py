@@ -2,9 +2,9 @@
 
 All run the same network, with seeded random weights, on the same number of threads, each in a process of its own;
 they take turns, so that one works at any moment. Against PyTorch's FP32, as transformers runs it. Each peer's module
-in `tests/bench/peers` says what its answer to a text includes. Steps follow the prompt of 64 one after another: the
-cache grows to 69 meanwhile. Before it is measured, each engine's answers are checked against PyTorch's; one that
-cannot be installed, does not run or answers otherwise is listed as absent, with the reason.
+in `tests/bench/peers` says what its answer to a text includes. Steps follow each other, the first ones uncounted, so
+that those counted find 64 tokens and a few more. Before it is measured, each engine's answers are checked against
+PyTorch's; one that cannot be installed, does not run or answers otherwise is listed as absent, with the reason.
 
 The peers' environment is made in `.cache/peers` where there is none; llama.cpp is compiled then, for minutes.
 """
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,31 @@ LENGTHS = (32, 64, 128)
 PAUSE_S = 0.3
 """Longer than OpenMP's threads wait for work, 0.2 s: nobody spins while another is timed."""
 
+WARM_STEPS = 16
+
 Absent = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What each is asked in its turn: `name` as the worker knows it, with a text of `length` tokens."""
+
+    name: str
+    what: str
+    length: int
+    warm_runs: int = 1
+    warm_s: float = WARM_S
+
+    def request(self) -> dict[str, object]:
+        warm = {"warm_runs": self.warm_runs, "warm_s": self.warm_s}
+        return {"task": self.name, "ids": text(self.length), "runs": STEPS, **warm}
+
+
+TASKS = (
+    *(Task("classify", f"1 text of {length}", length) for length in LENGTHS),
+    Task("step", f"a token after {PROMPT}", PROMPT - WARM_STEPS, WARM_STEPS, warm_s=0.0),
+    Task("first_token", f"first token of {PROMPT}", PROMPT),
+)
 
 
 def main() -> None:
@@ -101,16 +126,13 @@ class PeerBench:
         figures = []
         with ExitStack() as stack:
             workers = {one.name: stack.enter_context(self._started(one)) for one in self._present()}
-            for length in LENGTHS:
-                taken = self._turns(workers, "classify", length, rounds)
-                figures += against(BASELINE, f"1 text of {length}", taken)
-            for task, what in (("step", f"a token after {PROMPT}"), ("first_token", f"first token of {PROMPT}")):
-                figures += against(BASELINE, what, self._turns(workers, task, PROMPT, rounds))
+            for task in TASKS:
+                figures += against(BASELINE, task.what, self._turns(workers, task, rounds))
         return figures
 
-    def _turns(self, workers: dict[str, RemotePeer], task: str, length: int, rounds: int) -> dict[str, list[float]]:
+    def _turns(self, workers: dict[str, RemotePeer], task: Task, rounds: int) -> dict[str, list[float]]:
         """Median milliseconds in each round; a round before the first warms up. One who fails has no times at all."""
-        asked = [one for one in self._present() if (one.classifies if task == "classify" else one.generates)]
+        asked = [one for one in self._present() if (one.classifies if task.name == "classify" else one.generates)]
         taken: dict[str, list[float]] = {one.name: [] for one in asked}
         for number in range(-1, rounds):
             for one in asked:
@@ -118,9 +140,7 @@ class PeerBench:
                     continue
                 time.sleep(PAUSE_S)
                 try:
-                    times_ms = workers[one.name].ask(do="time", task=task, ids=text(length), runs=STEPS, warm_s=WARM_S)[
-                        "ms"
-                    ]
+                    times_ms = workers[one.name].ask(do="time", **task.request())["ms"]
                 except AbsentError as error:
                     self._leave_out(one, error)
                     continue

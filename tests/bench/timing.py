@@ -12,9 +12,10 @@ def timed_ms(call: Callable[[], object]) -> float:
     return (time.perf_counter() - began_s) * 1e3
 
 
-def warm_up(call: Callable[[], object], warm_s: float) -> None:
-    """One run, and what more begins in `warm_s`: the weights are in the caches, as where a process works on and on."""
+def warm_up(call: Callable[[], object], runs: int, warm_s: float) -> None:
+    """So many runs, and what more begins in `warm_s`: weights are in the caches, as where a process works on and on."""
     until_s = time.perf_counter() + warm_s
-    call()
-    while time.perf_counter() < until_s:
+    done = 0
+    while done < runs or time.perf_counter() < until_s:
         call()
+        done += 1

@@ -5,8 +5,8 @@ print goes to standard error. A request is one of
 
     {"do": "prepare", "checkpoint": FOLDER}                 {}
     {"do": "check", "checkpoint": FOLDER}                   {"checked": how near to PyTorch's the answers are}
-    {"do": "time", "task": TASK, "ids": [...], "runs": N, "warm_s": S}
-                                                            {"ms": [...]}, after runs of S seconds that warm up
+    {"do": "time", "task": TASK, "ids": [...], "runs": N, "warm_runs": N, "warm_s": S}
+                                                            {"ms": [...]}, after runs as `warm_up` has them
     {"do": "once", "ids": [...]}                            {"peak_kib": ...}, the process's, after one text
 
 where TASK is "classify", "first_token" or "step"; or the answer is {"error": why}.
@@ -61,7 +61,8 @@ def answer_to(request: dict[str, Any], peer: Peer, chosen: Contestant) -> dict[s
     if request["do"] == "check":
         return {"checked": checked(peer, Path(request["checkpoint"]), chosen)}
     if request["do"] == "time":
-        return {"ms": times_ms(peer, request["task"], request["ids"], request["runs"], request["warm_s"])}
+        asked = {name: request[name] for name in ("task", "ids", "runs", "warm_runs", "warm_s")}
+        return {"ms": times_ms(peer, **asked)}
     if request["do"] == "once":
         peer.classify(request["ids"])
         return {"peak_kib": peak_kib()}
@@ -76,8 +77,8 @@ def checked(peer: Peer, checkpoint: Path, chosen: Contestant) -> str:
     return ", ".join(found)
 
 
-def times_ms(peer: Peer, task: str, ids: list[int], runs: int, warm_s: float) -> list[float]:
-    """Of each of `runs` runs, after those that warm up; steps follow each other, the first right after the prompt."""
+def times_ms(peer: Peer, task: str, ids: list[int], runs: int, warm_runs: int, warm_s: float) -> list[float]:
+    """Of each of `runs` runs, after those that warm up; steps follow each other, from the prompt on."""
     if task == "step":
         peer.first_token(ids)
     calls: dict[str, Callable[[], object]] = {
@@ -85,9 +86,7 @@ def times_ms(peer: Peer, task: str, ids: list[int], runs: int, warm_s: float) ->
         "first_token": lambda: peer.first_token(ids),
         "step": peer.step,
     }
-    warm_up(calls[task], warm_s)
-    if task == "step":
-        peer.first_token(ids)
+    warm_up(calls[task], warm_runs, warm_s)
     return [timed_ms(calls[task]) for _ in range(runs)]
 
 

@@ -54,17 +54,17 @@ def asked(peer: FakePeer, *requests: dict[str, object]) -> list[dict[str, object
     return [json.loads(line) for line in answers.getvalue().splitlines()]
 
 
-def test_one_run_warms_up_and_the_others_are_timed() -> None:
+def test_runs_that_warm_up_are_not_timed() -> None:
     peer = FakePeer()
-    answer = asked(peer, {"do": "time", "task": "classify", "ids": [5], "runs": 3, "warm_s": 0})[0]
+    answer = asked(peer, {"do": "time", "task": "classify", "ids": [5], "runs": 3, "warm_runs": 1, "warm_s": 0})[0]
     assert len(answer["ms"]) == 3  # type: ignore[arg-type]
     assert peer.calls == ["classify [5]"] * 4
 
 
 def test_steps_follow_one_prompt() -> None:
     peer = FakePeer()
-    asked(peer, {"do": "time", "task": "step", "ids": [5], "runs": 2, "warm_s": 0})
-    assert peer.calls == ["first_token [5]", "step", "first_token [5]", "step", "step"]
+    asked(peer, {"do": "time", "task": "step", "ids": [5], "runs": 2, "warm_runs": 3, "warm_s": 0})
+    assert peer.calls == ["first_token [5]", *["step"] * 5]
 
 
 def test_a_failed_request_is_answered_with_its_reason_and_the_next_one_served() -> None:
