@@ -47,7 +47,7 @@ def serve(requests: IO[str], answers: IO[str], chosen: Contestant, opened: Calla
         try:
             peer = peer or opened()
             answer = answer_to(json.loads(line), peer, chosen)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - other projects' engines raise anything, and one must not end the run
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

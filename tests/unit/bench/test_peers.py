@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ class FakePeer:
         return self._tokens.pop(0) if self._tokens else 0
 
 
-def asked(peer: FakePeer, *requests: dict[str, object]) -> list[dict[str, object]]:
+def asked(peer: FakePeer, *requests: dict[str, object]) -> list[dict[str, Any]]:
     answers = io.StringIO()
     serve(io.StringIO("".join(json.dumps(one) + "\n" for one in requests)), answers, CHOSEN, lambda: peer)
     return [json.loads(line) for line in answers.getvalue().splitlines()]
@@ -57,7 +58,7 @@ def asked(peer: FakePeer, *requests: dict[str, object]) -> list[dict[str, object
 def test_runs_that_warm_up_are_not_timed() -> None:
     peer = FakePeer()
     answer = asked(peer, {"do": "time", "task": "classify", "ids": [5], "runs": 3, "warm_runs": 1, "warm_s": 0})[0]
-    assert len(answer["ms"]) == 3  # type: ignore[arg-type]
+    assert len(answer["ms"]) == 3
     assert peer.calls == ["classify [5]"] * 4
 
 
